@@ -1,0 +1,117 @@
+// lm_head: logits[r, id] = sum_k h[r, k] * w[id, k], reduced on the spot over this workgroup's 64 NR ids
+//   to (best perturbed logit, its id, its plain logit) and (max, sum of exp(logit - max)).
+// The logits themselves are never stored. Ties go to the lower id. Rows are the candidate rows of the
+// current block, still-masked ones first; a workgroup without a live row returns at once.
+// Dispatch per slab: [ceil(slab_rows / (64 NR)), ceil(n_rows / MR), 1]. k must be a multiple of 8.
+// @use random
+// @slot weights
+// @slot noise
+
+const MR: u32 = 8u;
+const NR: u32 = 4u;
+const STATE_WORDS: u32 = 16u;   // as in select.wgsl
+
+struct Params {
+    n_rows: u32, k: u32, vocab: u32,
+    slab_rows: u32, first_id: u32,        // this slab's ids
+    first_group: u32, n_groups: u32,      // this slab's place among the partial results of a row
+    block_length: u32, seed: u32, temperature: f32,
+}
+
+@group(0) @binding(0) var<uniform>             params:      Params;
+@group(0) @binding(1) var<storage, read>       h:           array<vec4<f32>>;   // [n_rows, k / 4]
+@group(0) @binding(2) var<storage, read>       w:           array<vec4<u32>>;   // [slab_rows, k], packed
+@group(0) @binding(3) var<storage, read>       state:       array<u32>;         // [sequences, STATE_WORDS]
+@group(0) @binding(4) var<storage, read>       positions:   array<u32>;         // [n_rows], RoPE positions
+@group(0) @binding(5) var<storage, read>       id_rules:    array<u32>;         // n_banned, n_low, banned.., low..
+@group(0) @binding(6) var<storage, read>       noise:       array<f32>;         // [n_rows, vocab] or unused
+@group(0) @binding(7) var<storage, read_write> partials:    array<vec4<u32>>;   // [n_rows, n_groups, 2]
+
+struct Partial { score: f32, id: u32, logit: f32, top: f32, sum: f32 }
+
+var<workgroup> lanes: array<array<Partial, 64>, MR>;
+
+fn is_banned(id: u32) -> bool {
+    for (var i = 0u; i < id_rules[0]; i++) { if (id_rules[2u + i] == id) { return true; } }
+    return false;
+}
+
+fn is_low_confidence(id: u32) -> bool {
+    for (var i = 0u; i < id_rules[1]; i++) { if (id_rules[2u + id_rules[0] + i] == id) { return true; } }
+    return false;
+}
+
+fn merge(a: Partial, b: Partial) -> Partial {
+    var best = a;
+    if (b.score > a.score || (b.score == a.score && b.id < a.id)) { best = b; }
+    let top = max(a.top, b.top);
+    let sum = a.sum * exp(a.top - top) + b.sum * exp(b.top - top);
+    return Partial(best.score, best.id, best.logit, top, sum);
+}
+
+fn is_live(row: u32) -> bool {
+    let sequence = row / params.block_length;
+    return row < params.n_rows && row % params.block_length < state[sequence * STATE_WORDS + 7u];
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row0 = group.y * MR;
+    var live = false;
+    for (var r = 0u; r < MR; r++) { live = live || is_live(row0 + r); }
+    let k8 = select(0u, params.k / 8u, live);
+    let first_col = group.x * 64u * NR + lane;
+    var w_at: array<u32, NR>;
+    for (var c = 0u; c < NR; c++) { w_at[c] = min(first_col + 64u * c, params.slab_rows - 1u) * (params.k / 8u); }
+    var h_at: array<u32, MR>;
+    for (var r = 0u; r < MR; r++) { h_at[r] = min(row0 + r, params.n_rows - 1u) * (params.k / 4u); }
+
+    var acc: array<array<f32, NR>, MR>;
+    for (var k = 0u; k < k8; k++) {
+        var wk: array<Weights8, NR>;
+        for (var c = 0u; c < NR; c++) { wk[c] = weights8(w_at[c] + k); }
+        for (var r = 0u; r < MR; r++) {
+            let lo = h[h_at[r] + 2u * k];
+            let hi = h[h_at[r] + 2u * k + 1u];
+            for (var c = 0u; c < NR; c++) {
+                var sum = acc[r][c];
+                sum = fma(lo.x, wk[c].lo.x, sum);
+                sum = fma(lo.y, wk[c].lo.y, sum);
+                sum = fma(lo.z, wk[c].lo.z, sum);
+                sum = fma(lo.w, wk[c].lo.w, sum);
+                sum = fma(hi.x, wk[c].hi.x, sum);
+                sum = fma(hi.y, wk[c].hi.y, sum);
+                sum = fma(hi.z, wk[c].hi.z, sum);
+                sum = fma(hi.w, wk[c].hi.w, sum);
+                acc[r][c] = sum;
+            }
+        }
+    }
+
+    for (var r = 0u; r < MR; r++) {
+        let row = min(row0 + r, params.n_rows - 1u);
+        let sequence = row / params.block_length * STATE_WORDS;
+        let forward = state[sequence + 3u];
+        let answer_row = positions[row] - state[sequence + 6u];
+        var mine = Partial(-3.0e38, 0xffffffffu, 0.0, -3.0e38, 0.0);
+        for (var c = 0u; c < NR; c++) {
+            let col = first_col + 64u * c;
+            let id = params.first_id + col;
+            if (col < params.slab_rows && !is_banned(id)) {
+                let logit = acc[r][c];
+                let score = perturbed(logit, row, answer_row, forward, id);
+                let counted = select(1.0, 0.0, is_low_confidence(id));
+                mine = merge(mine, Partial(score, id, logit, select(-3.0e38, logit, counted > 0.0), counted));
+            }
+        }
+        lanes[r][lane] = mine;
+    }
+    workgroupBarrier();
+    if (lane < MR && row0 + lane < params.n_rows) {
+        var all = lanes[lane][0];
+        for (var i = 1u; i < 64u; i++) { all = merge(all, lanes[lane][i]); }
+        let at = ((row0 + lane) * params.n_groups + params.first_group + group.x) * 2u;
+        partials[at] = vec4<u32>(bitcast<u32>(all.score), all.id, bitcast<u32>(all.logit), 0u);
+        partials[at + 1u] = vec4<u32>(bitcast<u32>(all.top), bitcast<u32>(all.sum), 0u, 0u);
+    }
+}

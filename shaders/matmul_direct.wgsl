@@ -1,0 +1,71 @@
+// matmul_direct: out[out_row0 + r, col0 + c] = act(sum_k x[x_row0 + r, k] * w[c, k] + bias[col0 + c]) (+ out)
+// Register-blocked, without workgroup memory: each lane owns MR rows x NR columns (64 apart), so every
+// weight vector is reused MR times and every activation vector, the same for all lanes, NR times.
+// Wins on software adapters, where barriers and workgroup memory are slow. k must be a multiple of 8.
+// Dispatch: [ceil(slab_cols / (64 NR)), ceil(m / MR), 1].
+// @use activation
+// @slot weights
+
+const MR: u32 = 8u;
+const NR: u32 = 8u;
+
+struct Params {
+    m: u32, n: u32, k: u32,           // rows, columns of `out`, inner length
+    slab_cols: u32, col0: u32,        // this slab's columns and their offset in `out`
+    x_row0: u32, out_row0: u32,
+    has_bias: u32, activation: u32, accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform>             params: Params;
+@group(0) @binding(1) var<storage, read>       x:    array<vec4<f32>>;  // [.., k / 4]
+@group(0) @binding(2) var<storage, read>       w:    array<vec4<u32>>;  // [slab_cols, k], packed
+@group(0) @binding(3) var<storage, read>       bias: array<f32>;        // [n]
+@group(0) @binding(4) var<storage, read_write> out:  array<f32>;        // [.., n]
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let k8 = params.k / 8u;
+    let row0 = group.y * MR;
+    let first_col = group.x * 64u * NR + lane;
+    // Rows and columns past the edge repeat the last one and are not stored.
+    var w_at: array<u32, NR>;
+    for (var c = 0u; c < NR; c++) { w_at[c] = min(first_col + 64u * c, params.slab_cols - 1u) * k8; }
+    var x_at: array<u32, MR>;
+    for (var r = 0u; r < MR; r++) { x_at[r] = (params.x_row0 + min(row0 + r, params.m - 1u)) * k8 * 2u; }
+
+    var acc: array<array<f32, NR>, MR>;
+    for (var k = 0u; k < k8; k++) {
+        var wk: array<Weights8, NR>;
+        for (var c = 0u; c < NR; c++) { wk[c] = weights8(w_at[c] + k); }
+        for (var r = 0u; r < MR; r++) {
+            let lo = x[x_at[r] + 2u * k];
+            let hi = x[x_at[r] + 2u * k + 1u];
+            for (var c = 0u; c < NR; c++) {
+                var sum = acc[r][c];
+                sum = fma(lo.x, wk[c].lo.x, sum);
+                sum = fma(lo.y, wk[c].lo.y, sum);
+                sum = fma(lo.z, wk[c].lo.z, sum);
+                sum = fma(lo.w, wk[c].lo.w, sum);
+                sum = fma(hi.x, wk[c].hi.x, sum);
+                sum = fma(hi.y, wk[c].hi.y, sum);
+                sum = fma(hi.z, wk[c].hi.z, sum);
+                sum = fma(hi.w, wk[c].hi.w, sum);
+                acc[r][c] = sum;
+            }
+        }
+    }
+
+    for (var r = 0u; r < MR; r++) {
+        for (var c = 0u; c < NR; c++) {
+            let col = first_col + 64u * c;
+            if (row0 + r < params.m && col < params.slab_cols) {
+                var value = acc[r][c];
+                if (params.has_bias != 0u) { value += bias[params.col0 + col]; }
+                value = activate(params.activation, value);
+                let at = (params.out_row0 + row0 + r) * params.n + params.col0 + col;
+                if (params.accumulate != 0u) { value += out[at]; }
+                out[at] = value;
+            }
+        }
+    }
+}

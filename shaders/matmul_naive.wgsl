@@ -1,0 +1,43 @@
+// matmul_naive: out[out_row0 + r, col0 + c] = act(sum_k x[x_row0 + r, k] * w[c, k] + bias[col0 + c]) (+ out)
+// One lane per output; any k. The reference and the fallback for widths that are no multiple of 8.
+// Dispatch: linear over ceil(m * slab_cols / WG).
+// @use grid, activation
+// @slot weights
+
+const WG: u32 = 64u;
+
+struct Params {
+    m: u32, n: u32, k: u32,           // rows, columns of `out`, inner length
+    slab_cols: u32, col0: u32,        // this slab's columns and their offset in `out`
+    x_row0: u32, out_row0: u32,
+    has_bias: u32, activation: u32, accumulate: u32,
+}
+
+@group(0) @binding(0) var<uniform>             params: Params;
+@group(0) @binding(1) var<storage, read>       x:    array<f32>;        // [.., k]
+@group(0) @binding(2) var<storage, read>       w:    array<vec4<u32>>;  // [slab_cols, k], packed
+@group(0) @binding(3) var<storage, read>       bias: array<f32>;        // [n]
+@group(0) @binding(4) var<storage, read_write> out:  array<f32>;        // [.., n]
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) n_groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = linear_group(group, n_groups) * WG + lane;
+    if (i >= params.m * params.slab_cols) { return; }
+    let row = i / params.slab_cols;
+    let col = i % params.slab_cols;
+    let x_at = (params.x_row0 + row) * params.k;
+    let w_at = col * params.k;
+    var sum = 0.0;
+    for (var k = 0u; k < params.k; k++) {
+        sum = fma(x[x_at + k], weight(w_at + k), sum);
+    }
+    if (params.has_bias != 0u) { sum += bias[params.col0 + col]; }
+    sum = activate(params.activation, sum);
+    let at = (params.out_row0 + row) * params.n + params.col0 + col;
+    if (params.accumulate != 0u) { sum += out[at]; }
+    out[at] = sum;
+}

@@ -1,0 +1,135 @@
+//! The one error type of the crate.
+//!
+//! Every message is a whole sentence that names the file, tensor, operand or option at fault and,
+//! where there is one, the remedy. Library calls return it and never panic on user input.
+
+use std::path::{Path, PathBuf};
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Anything that can go wrong, from a mistyped option to a lost device.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option or argument has a value that cannot be used.
+    #[error("{option}: {reason}")]
+    Usage {
+        /// The option as a user writes it, for example `--block-length`.
+        option: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A file could not be opened, read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// `read`, `write`, `create`, `map` ...
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// An audio file is missing content, damaged, or in a form that is not supported.
+    #[error("{}: {reason}", path.display())]
+    Audio {
+        /// The audio file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A `config.json` or `preprocessor_config.json` has a missing, impossible or unsupported value.
+    #[error("{}: {key}: {reason}", path.display())]
+    Config {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key in that file.
+        key: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A checkpoint file is damaged, incomplete, or does not match its configuration.
+    #[error("{}: {reason}", path.display())]
+    Weights {
+        /// The weight file, or the checkpoint folder when no single file is at fault.
+        path: PathBuf,
+        /// What is wrong; names the tensor, and what was expected.
+        reason: String,
+    },
+    /// `tokenizer.json` is unusable or lacks a special token that the prompt needs.
+    #[error("{}: {reason}", path.display())]
+    Tokenizer {
+        /// The tokenizer file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// No adapter could be opened.
+    #[error("{0}")]
+    Adapter(String),
+    /// A device, the caller's or our own, lacks something that no kernel can do without.
+    #[error("this device cannot run diffa; it lacks: {}", missing.join(", "))]
+    Unsupported {
+        /// Every missing feature or limit, each with the value needed and the value found.
+        missing: Vec<String>,
+    },
+    /// An operand does not fit the operation.
+    #[error("{op}: operand `{operand}` has shape {got:?}, expected {expected}")]
+    Shape {
+        /// The operation.
+        op: &'static str,
+        /// Name of the operand.
+        operand: String,
+        /// The shape or condition required.
+        expected: String,
+        /// The shape found.
+        got: Vec<usize>,
+    },
+    /// A kernel does not compile. Always a defect of this crate or of a driver.
+    #[error("kernel `{kernel}` ({variant}) does not compile on this adapter: {message}")]
+    Shader {
+        /// Kernel name, which is also its file name under `shaders/`.
+        kernel: &'static str,
+        /// The variant's fragments and constants.
+        variant: String,
+        /// The compiler's message.
+        message: String,
+    },
+    /// The device reported an error: out of memory, lost, or a validation failure.
+    #[error("GPU error while {doing}: {message}")]
+    Gpu {
+        /// What the engine was doing.
+        doing: String,
+        /// The device's message.
+        message: String,
+    },
+    /// The user asked to stop (Ctrl-C).
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// True if the user can mend it by another argument or another file (exit code 2 of the command line).
+    pub fn is_bad_input(&self) -> bool {
+        matches!(
+            self,
+            Error::Usage { .. }
+                | Error::Io { .. }
+                | Error::Audio { .. }
+                | Error::Config { .. }
+                | Error::Weights { .. }
+                | Error::Tokenizer { .. }
+        )
+    }
+
+    /// Shorthand for [`Error::Io`], for use in `map_err`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// Shorthand for [`Error::Usage`].
+    pub fn usage(option: impl Into<String>, reason: impl Into<String>) -> Error {
+        Error::Usage { option: option.into(), reason: reason.into() }
+    }
+}

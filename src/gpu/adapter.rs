@@ -1,0 +1,87 @@
+//! Choosing an adapter: list all, rank them, say why one was taken.
+
+use crate::error::{Error, Result};
+use crate::gpu::caps::{Requirements, describe};
+
+/// Which adapter to open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AdapterChoice {
+    /// Index in [`list`]'s order, or a part of the adapter's name (any case). `None`: the best one.
+    pub adapter: Option<String>,
+    /// Backends to look at; `None`: all that were built in.
+    pub backend: Option<wgpu::Backends>,
+}
+
+impl AdapterChoice {
+    /// Backend by the name a user types: `vulkan`, `metal`, `dx12` or `gl`.
+    pub fn parse_backend(name: &str) -> Result<wgpu::Backends> {
+        match name.to_ascii_lowercase().as_str() {
+            "vulkan" => Ok(wgpu::Backends::VULKAN),
+            "metal" => Ok(wgpu::Backends::METAL),
+            "dx12" => Ok(wgpu::Backends::DX12),
+            "gl" => Ok(wgpu::Backends::GL),
+            _ => Err(Error::usage("--backend", format!("`{name}` is not one of vulkan, metal, dx12, gl"))),
+        }
+    }
+}
+
+/// An instance for compute only. `backends` narrows the search.
+pub(crate) fn instance(backends: Option<wgpu::Backends>) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = backends.unwrap_or(wgpu::Backends::all());
+    // Validation layers cost time and print; wgpu's own validation is always on.
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    wgpu::Instance::new(descriptor)
+}
+
+/// Every adapter, best first: discrete, integrated, virtual, unknown, software; native APIs before GL.
+pub fn list(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapter> {
+    let wanted = backends.unwrap_or(wgpu::Backends::all());
+    let mut adapters = pollster::block_on(instance(backends).enumerate_adapters(wanted));
+    adapters.sort_by_key(|adapter| rank(&adapter.get_info()));
+    adapters
+}
+
+fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    };
+    (kind, u8::from(info.backend == wgpu::Backend::Gl))
+}
+
+/// The chosen adapter and the reason, as a phrase to print.
+pub(crate) fn choose(choice: &AdapterChoice) -> Result<(wgpu::Adapter, String)> {
+    let adapters = list(choice.backend);
+    if adapters.is_empty() {
+        return Err(Error::Adapter(
+            "no GPU adapter was found. Install a Vulkan driver (on Debian or Ubuntu a software one is in \
+             `mesa-vulkan-drivers`), or try another --backend"
+                .into(),
+        ));
+    }
+    let names: Vec<String> = adapters.iter().map(|a| describe(&a.get_info())).collect();
+    let usable = |a: &wgpu::Adapter| Requirements::missing(&a.limits()).is_empty();
+    let (index, reason) = match &choice.adapter {
+        Some(wanted) => {
+            let by_index = wanted.parse::<usize>().ok().filter(|i| *i < adapters.len());
+            let by_name = || names.iter().position(|n| n.to_lowercase().contains(&wanted.to_lowercase()));
+            let index = by_index.or_else(by_name).ok_or_else(|| {
+                let known: Vec<_> = names.iter().enumerate().map(|(i, n)| format!("{i}: {n}")).collect();
+                Error::usage("--adapter", format!("no adapter matches `{wanted}`; there are {}", known.join("; ")))
+            })?;
+            (index, format!("asked for with --adapter {wanted}"))
+        }
+        None => match adapters.iter().position(usable) {
+            Some(_) if adapters.len() == 1 => (0, "the only adapter".to_string()),
+            Some(i) => (i, format!("the best of {} (discrete before integrated before software)", adapters.len())),
+            None => (0, String::new()),
+        },
+    };
+    let adapter = adapters.into_iter().nth(index).ok_or_else(|| Error::Adapter("adapter list changed".into()))?;
+    Requirements::check(&adapter.limits())?;
+    Ok((adapter, reason))
+}

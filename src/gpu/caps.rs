@@ -1,0 +1,106 @@
+//! What an adapter or device offers, found once and consulted wherever a choice depends on it.
+
+use crate::error::{Error, Result};
+
+/// What every kernel needs. These are the WebGPU default limits, so every conforming adapter has them.
+#[derive(Debug, Clone, Copy)]
+pub struct Requirements;
+
+impl Requirements {
+    const STORAGE_BUFFERS: u32 = 8;
+    const WORKGROUP_SIZE: u32 = 256;
+    const WORKGROUP_BYTES: u32 = 16_384;
+    const UNIFORM_ALIGNMENT: u32 = 256;
+
+    /// Everything that `limits` lacks, in words; empty if the device will do.
+    pub fn missing(limits: &wgpu::Limits) -> Vec<String> {
+        let at_least = [
+            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage, Self::STORAGE_BUFFERS),
+            ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup, Self::WORKGROUP_SIZE),
+            ("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x, Self::WORKGROUP_SIZE),
+            ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size, Self::WORKGROUP_BYTES),
+        ];
+        let mut missing: Vec<String> = at_least
+            .into_iter()
+            .filter(|(_, found, needed)| found < needed)
+            .map(|(name, found, needed)| format!("{name} >= {needed} (found {found})"))
+            .collect();
+        if limits.min_uniform_buffer_offset_alignment > Self::UNIFORM_ALIGNMENT {
+            missing.push(format!(
+                "min_uniform_buffer_offset_alignment <= {} (found {})",
+                Self::UNIFORM_ALIGNMENT,
+                limits.min_uniform_buffer_offset_alignment
+            ));
+        }
+        missing
+    }
+
+    /// An error listing everything missing, or `Ok`.
+    pub fn check(limits: &wgpu::Limits) -> Result<()> {
+        let missing = Self::missing(limits);
+        if missing.is_empty() { Ok(()) } else { Err(Error::Unsupported { missing }) }
+    }
+
+    /// Optional features that make things faster or measurable; a host should request those its adapter has.
+    pub fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+        adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP)
+    }
+
+    /// The limits a host should request from `adapter`: its own, because the default binding size of
+    /// 128 MiB would split large matrices into more slabs than needed.
+    pub fn wanted_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
+        adapter.limits()
+    }
+}
+
+/// Facts about the device in use.
+#[derive(Debug, Clone)]
+pub struct Caps {
+    /// Adapter name, backend, driver.
+    pub info: wgpu::AdapterInfo,
+    /// Limits of the device (not of the adapter).
+    pub limits: wgpu::Limits,
+    /// Features enabled on the device.
+    pub features: wgpu::Features,
+}
+
+impl Caps {
+    /// True for a software adapter: kernels for it avoid workgroup memory and barriers.
+    pub fn is_software(&self) -> bool {
+        self.info.device_type == wgpu::DeviceType::Cpu
+    }
+
+    /// The largest buffer that can be created and bound as one storage binding, in bytes.
+    pub fn max_slab_bytes(&self) -> u64 {
+        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
+    }
+
+    /// One line: name, backend, kind, driver.
+    pub fn describe(&self) -> String {
+        describe(&self.info)
+    }
+
+    /// Floating-point operations one submit may hold, so that no driver watchdog (about 2 s on Windows)
+    /// fires. Software adapters have no watchdog; bounding their submits keeps Ctrl-C responsive.
+    pub fn flops_per_submit(&self) -> u64 {
+        match self.info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 400_000_000_000,
+            wgpu::DeviceType::Cpu => 8_000_000_000,
+            _ => 50_000_000_000,
+        }
+    }
+}
+
+/// One line about an adapter: name, backend, kind, driver.
+pub fn describe(info: &wgpu::AdapterInfo) -> String {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+        wgpu::DeviceType::VirtualGpu => "virtual GPU",
+        wgpu::DeviceType::Cpu => "software",
+        wgpu::DeviceType::Other => "unknown kind",
+    };
+    let driver = [info.driver.as_str(), info.driver_info.as_str()];
+    let driver = driver.iter().filter(|s| !s.is_empty()).copied().collect::<Vec<_>>().join(" ");
+    format!("{} ({}, {kind}{}{driver})", info.name, info.backend, if driver.is_empty() { "" } else { ", " })
+}

@@ -1,0 +1,152 @@
+//! Buffers: creating tensors, streaming bytes into them, reading them back for tests and dumps.
+
+use crate::error::{Error, Result};
+use crate::gpu::counters::Counters;
+use crate::gpu::{DType, Gpu, Tensor};
+
+/// Bytes handed to one `write_buffer`.
+const CHUNK_BYTES: usize = 8 << 20;
+/// Bytes in flight before the queue is flushed and waited for. Without the wait the driver keeps a
+/// staging copy of everything uploaded, which doubles the memory of a 16 GB checkpoint.
+const FLUSH_BYTES: usize = 64 << 20;
+
+impl Gpu {
+    /// A new tensor with undefined (zero) content.
+    ///
+    /// Errors: larger than one binding of this device may be, or out of memory.
+    pub(crate) fn tensor(&self, name: &str, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        let elements: usize = shape.iter().product();
+        // 16 bytes is the granularity of vec4 loads; runtime arrays round down to whole elements.
+        let bytes = ((elements * dtype.size()) as u64).next_multiple_of(16).max(16);
+        let limit = self.caps().max_slab_bytes();
+        if bytes > limit {
+            return Err(Error::Unsupported {
+                missing: vec![format!("a buffer of {bytes} bytes for `{name}` {shape:?}; the limit is {limit}")],
+            });
+        }
+        Counters::add(&self.counters().buffers, 1);
+        Counters::add(&self.counters().buffer_bytes, bytes);
+        let buffer = self.scoped(&format!("allocating {bytes} bytes for `{name}`"), || {
+            self.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some(&format!("diffa.{name}")),
+                size: bytes,
+                usage: wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_SRC
+                    | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        })?;
+        Ok(Tensor { name: name.into(), dtype, shape: shape.to_vec(), buffer })
+    }
+
+    /// A new tensor holding `data`.
+    pub(crate) fn tensor_from<T: bytemuck::Pod>(
+        &self,
+        name: &str,
+        dtype: DType,
+        shape: &[usize],
+        data: &[T],
+    ) -> Result<Tensor> {
+        let tensor = self.tensor(name, dtype, shape)?;
+        let mut upload = Upload::new(self);
+        upload.write(&tensor, bytemuck::cast_slice(data))?;
+        Ok(tensor)
+    }
+
+    /// Overwrites the first elements of a tensor; takes effect before the next submit.
+    pub(crate) fn write<T: bytemuck::Pod>(&self, tensor: &Tensor, data: &[T]) {
+        self.queue().write_buffer(&tensor.buffer, 0, bytemuck::cast_slice(data));
+    }
+
+    /// Reads a whole tensor back. Blocks; meant for tests, dumps and final results.
+    pub fn read<T: bytemuck::Pod>(&self, tensor: &Tensor) -> Result<Vec<T>> {
+        let bytes = tensor.byte_len().next_multiple_of(4);
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let mut out: Vec<u8> = Vec::with_capacity(bytes as usize);
+        // In pieces, so that reading a large tensor needs no second buffer of its size.
+        let piece = bytes.min(FLUSH_BYTES as u64);
+        Counters::add(&self.counters().buffers, 1);
+        let staging = self.scoped("reading back", || {
+            self.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some("diffa.read"),
+                size: piece,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        })?;
+        let mut at = 0;
+        while at < bytes {
+            let n = piece.min(bytes - at);
+            let mut encoder = self.device().create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(&tensor.buffer, at, &staging, 0, n);
+            self.submit(encoder);
+            self.map_wait(&staging, n, |view| out.extend_from_slice(view))?;
+            at += n;
+        }
+        out.truncate(tensor.byte_len() as usize);
+        Ok(bytemuck::pod_collect_to_vec(&out))
+    }
+
+    /// Maps the first `bytes` of a staging buffer, waits, and hands the content to `take`.
+    pub(crate) fn map_wait(&self, staging: &wgpu::Buffer, bytes: u64, take: impl FnOnce(&[u8])) -> Result<()> {
+        let fail = |message: String| Error::Gpu { doing: "reading back".into(), message };
+        Counters::add(&self.counters().maps, 1);
+        Counters::add(&self.counters().mapped_bytes, bytes);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            // The receiver is gone only if this function returned early with an error.
+            let _ = sender.send(result);
+        });
+        self.wait()?;
+        match receiver.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(fail(e.to_string())),
+            Err(_) => return Err(fail("the map never completed".into())),
+        }
+        take(&staging.get_mapped_range(0..bytes).map_err(|e| fail(e.to_string()))?);
+        staging.unmap();
+        Ok(())
+    }
+}
+
+/// Streams bytes into tensors with a bounded amount in flight.
+pub(crate) struct Upload<'a> {
+    gpu: &'a Gpu,
+    pending: usize,
+}
+
+impl<'a> Upload<'a> {
+    pub(crate) fn new(gpu: &'a Gpu) -> Upload<'a> {
+        Upload { gpu, pending: 0 }
+    }
+
+    /// Writes `bytes` from the start of `tensor`. A tail that is not a whole word is padded with zeros.
+    pub(crate) fn write(&mut self, tensor: &Tensor, bytes: &[u8]) -> Result<()> {
+        tensor.expect_len("upload", bytes.len() / tensor.dtype.size())?;
+        let mut at = 0u64;
+        for chunk in bytes.chunks(CHUNK_BYTES) {
+            let whole = chunk.len() / 4 * 4;
+            self.gpu.queue().write_buffer(&tensor.buffer, at, &chunk[..whole]);
+            if whole < chunk.len() {
+                let mut word = [0u8; 4];
+                word[..chunk.len() - whole].copy_from_slice(&chunk[whole..]);
+                self.gpu.queue().write_buffer(&tensor.buffer, at + whole as u64, &word);
+            }
+            at += chunk.len() as u64;
+            self.pending += chunk.len();
+            if self.pending >= FLUSH_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits and waits, so that the driver frees its staging memory.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.pending = 0;
+        self.gpu.queue().submit([]);
+        self.gpu.wait()
+    }
+}

@@ -1,0 +1,42 @@
+//! Small reports from the device, through a ring of staging buffers made once.
+
+use crate::error::Result;
+use crate::gpu::counters::Counters;
+use crate::gpu::{Gpu, Tensor};
+
+/// A staging buffer of fixed size that is copied into and mapped once per denoising step.
+#[derive(Debug)]
+pub(crate) struct Readback {
+    staging: wgpu::Buffer,
+    capacity: u64,
+}
+
+impl Readback {
+    /// Room for `capacity` bytes.
+    pub(crate) fn new(gpu: &Gpu, capacity: u64) -> Result<Readback> {
+        Counters::add(&gpu.counters().buffers, 1);
+        let staging = gpu.scoped("allocating a readback buffer", || {
+            gpu.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some("diffa.readback"),
+                size: capacity.next_multiple_of(16).max(16),
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        })?;
+        Ok(Readback { staging, capacity })
+    }
+
+    /// Appends to `encoder` a copy of the first `bytes` of `source`.
+    pub(crate) fn copy(&self, encoder: &mut wgpu::CommandEncoder, source: &Tensor, bytes: u64) {
+        encoder.copy_buffer_to_buffer(&source.buffer, 0, &self.staging, 0, bytes.min(self.capacity));
+    }
+
+    /// Waits for the device and returns the first `bytes` as words.
+    pub(crate) fn words(&self, gpu: &Gpu, bytes: u64) -> Result<Vec<u32>> {
+        let mut words = Vec::new();
+        gpu.map_wait(&self.staging, bytes.min(self.capacity), |view| {
+            words = bytemuck::pod_collect_to_vec(view);
+        })?;
+        Ok(words)
+    }
+}

@@ -1,0 +1,65 @@
+//! Turns a kernel's `.wgsl` file and a variant into one WGSL module.
+//!
+//! Two mechanisms, both keeping every file valid WGSL to read: a *constant* is a line
+//! `const NAME: u32 = 8u;` whose number the variant replaces; a *fragment* is a file of
+//! `shaders/lib/` appended at the end (module scope is order-free, so line numbers stay true).
+//! Kernels name fixed fragments with `// @use reduce` and interchangeable ones with
+//! `// @slot weights`, filled by the variant.
+
+use crate::gpu::kernel::{Kernel, Variant};
+
+macro_rules! fragments {
+    ($($name:literal),* $(,)?) => {
+        /// Shared WGSL by name: `shaders/lib/NAME.wgsl`.
+        pub(crate) const FRAGMENTS: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../shaders/lib/", $name, ".wgsl")))),*];
+    };
+}
+
+fragments!(
+    "activation",
+    "grid",
+    "random",
+    "reduce",
+    "weights_f32",
+    "weights_f16",
+    "weights_bf16",
+    "noise_none",
+    "noise_gumbel",
+    "noise_given",
+);
+
+fn fragment(name: &str) -> Result<&'static str, String> {
+    let found = FRAGMENTS.iter().find(|(n, _)| *n == name);
+    found.map(|(_, text)| *text).ok_or_else(|| format!("unknown fragment `{name}`"))
+}
+
+/// The complete module text of `kernel` in `variant`. Unknown fragments, unfilled slots and
+/// constants without a line to replace are errors.
+pub fn compose(kernel: &Kernel, variant: &Variant) -> Result<String, String> {
+    let mut text = kernel.source.to_string();
+    for (name, value) in &variant.consts {
+        let head = format!("const {name}: u32 = ");
+        let start = text.find(&head).ok_or_else(|| format!("no line `{head}…` to replace"))? + head.len();
+        let end = text[start..].find(';').ok_or("constant without `;`")? + start;
+        text.replace_range(start..end, &format!("{value}u"));
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for line in kernel.source.lines() {
+        if let Some(list) = line.strip_prefix("// @use ") {
+            names.extend(list.split(',').map(str::trim));
+        } else if let Some(slot) = line.strip_prefix("// @slot ") {
+            let index = kernel
+                .slots
+                .iter()
+                .position(|s| s.name == slot.trim())
+                .ok_or_else(|| format!("slot `{slot}` is not declared"))?;
+            names.push(variant.fragments.get(index).ok_or_else(|| format!("slot `{slot}` is not filled"))?);
+        }
+    }
+    for name in names {
+        text.push('\n');
+        text.push_str(fragment(name)?);
+    }
+    Ok(text)
+}

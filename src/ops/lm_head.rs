@@ -1,0 +1,173 @@
+//! The output matrix fused with argmax and confidence: logits never exist in memory.
+
+use crate::error::Result;
+use crate::gpu::kernel::{Variant, kernel};
+use crate::gpu::plan::{Cost, PlanBuilder};
+use crate::gpu::{DType, Gpu, Matrix, Tensor};
+use crate::ops::matmul::weights_fragment;
+
+kernel! {
+    /// logits[r, id] = sum_k h[r, k] w[id, k], reduced per group of ids to (best score, id, logit) and (max, sum of exp)
+    LM_HEAD = "lm_head" {
+        params: LmHeadParams {
+            n_rows: u32, k: u32, vocab: u32, slab_rows: u32, first_id: u32, first_group: u32, n_groups: u32,
+            block_length: u32, seed: u32, temperature: f32,
+        },
+        bindings: [read h, read w, read state, read positions, read id_rules, read noise, write partials],
+        slots: [
+            weights: "weights_f32" | "weights_f16" | "weights_bf16",
+            noise: "noise_none" | "noise_gumbel" | "noise_given",
+        ],
+        consts: [MR: 8, NR: 4 | 8],
+    }
+}
+
+kernel! {
+    /// predictions[r] = (argmax id, softmax probability of that id), from the partial results in order
+    LM_HEAD_MERGE = "lm_head_merge" {
+        params: LmHeadMergeParams { n_groups: u32 },
+        bindings: [read partials, read id_rules, write predictions],
+        slots: [],
+        consts: [],
+    }
+}
+
+/// Rows per lane of the kernel.
+const MR: usize = 8;
+/// Words of one partial result.
+const PARTIAL_WORDS: usize = 8;
+
+/// How ids are drawn from the logits.
+#[derive(Debug, Clone, Copy)]
+pub enum Noise<'a> {
+    /// Temperature 0: the largest logit.
+    None,
+    /// Gumbel noise of this temperature, from the counter-based generator of `shaders/lib/random.wgsl`.
+    Gumbel {
+        /// Temperature, above 0.
+        temperature: f32,
+        /// Seed of the run.
+        seed: u32,
+    },
+    /// Given Gumbel variates `[n_rows, vocab]`; for checks against stored noise.
+    Given {
+        /// Temperature, above 0.
+        temperature: f32,
+        /// `-ln(-ln u)` per row and id.
+        gumbel: &'a Tensor,
+    },
+}
+
+/// Ids treated specially (`ban_ids`, `low_conf_ids`; model.md 6.6).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdRules {
+    /// Never predicted: their logits count as minus infinity.
+    pub banned: Vec<u32>,
+    /// Predicted, but with confidence 0; left out of the softmax.
+    pub low_confidence: Vec<u32>,
+}
+
+impl IdRules {
+    /// The list as the kernels read it.
+    pub(crate) fn upload(&self, gpu: &Gpu) -> Result<Tensor> {
+        let mut words = vec![self.banned.len() as u32, self.low_confidence.len() as u32];
+        words.extend(&self.banned);
+        words.extend(&self.low_confidence);
+        gpu.tensor_from("lm_head.id_rules", DType::U32, &[words.len()], &words)
+    }
+}
+
+/// Buffers of the head for a number of candidate rows.
+#[derive(Debug, Clone)]
+pub struct LmHeadBuffers {
+    partials: Tensor,
+    n_groups: usize,
+    nr: u32,
+    /// `[n_rows, 2]`: id and confidence bits.
+    pub predictions: Tensor,
+}
+
+impl LmHeadBuffers {
+    /// Buffers for `n_rows` candidate rows over `weight` `[vocab, k]`.
+    pub fn new(gpu: &Gpu, n_rows: usize, weight: &Matrix) -> Result<LmHeadBuffers> {
+        let nr = if gpu.caps().is_software() { 8 } else { 4 };
+        let n_groups = weight.slabs.iter().map(|s| groups(s.tensor.shape[0], nr)).sum();
+        Ok(LmHeadBuffers {
+            partials: gpu.tensor("lm_head.partials", DType::U32, &[n_rows, n_groups, PARTIAL_WORDS])?,
+            n_groups,
+            nr,
+            predictions: gpu.tensor("lm_head.predictions", DType::U32, &[n_rows, 2])?,
+        })
+    }
+}
+
+fn groups(slab_rows: usize, nr: u32) -> usize {
+    slab_rows.div_ceil(64 * nr as usize)
+}
+
+/// Operands of the head.
+#[derive(Debug, Clone, Copy)]
+pub struct LmHead<'a> {
+    /// Final hidden states of the candidate rows `[.., k]`.
+    pub hidden: &'a Tensor,
+    /// Number of candidate rows.
+    pub n_rows: usize,
+    /// Output matrix `[vocab, k]`.
+    pub weight: &'a Matrix,
+    /// Sequence states of the selection kernel.
+    pub state: &'a Tensor,
+    /// Positions of the candidate rows.
+    pub positions: &'a Tensor,
+    /// Uploaded [`IdRules`].
+    pub id_rules: &'a Tensor,
+    /// Candidate rows per sequence.
+    pub block_length: usize,
+    /// How ids are drawn.
+    pub noise: Noise<'a>,
+}
+
+/// Appends the head: one dispatch per slab, then the merge into `buffers.predictions`.
+pub fn lm_head(plan: &mut PlanBuilder, args: LmHead<'_>, buffers: &LmHeadBuffers) -> Result<()> {
+    let LmHead { hidden, n_rows, weight, .. } = args;
+    hidden.expect_rows("lm_head", n_rows, weight.cols)?;
+    args.positions.expect_len("lm_head", n_rows)?;
+    buffers.predictions.expect("lm_head", &[n_rows, 2])?;
+    let unused = plan.unused()?;
+    let (fragment, temperature, seed, noise) = match args.noise {
+        Noise::None => ("noise_none", 0.0, 0, &unused),
+        Noise::Gumbel { temperature, seed } => ("noise_gumbel", temperature, seed, &unused),
+        Noise::Given { temperature, gumbel } => {
+            gumbel.expect("lm_head", &[n_rows, weight.rows])?;
+            ("noise_given", temperature, 0, gumbel)
+        }
+    };
+    let mut first_group = 0;
+    for slab in &weight.slabs {
+        let [slab_rows, k] = slab.tensor.dims("lm_head")?;
+        let params = LmHeadParams {
+            n_rows: n_rows as u32,
+            k: k as u32,
+            vocab: weight.rows as u32,
+            slab_rows: slab_rows as u32,
+            first_id: slab.first_row as u32,
+            first_group: first_group as u32,
+            n_groups: buffers.n_groups as u32,
+            block_length: args.block_length as u32,
+            seed,
+            temperature,
+        };
+        let variant =
+            Variant::fragments(&[weights_fragment(weight.dtype), fragment]).with("MR", MR as u32).with("NR", buffers.nr);
+        let slab_groups = groups(slab_rows, buffers.nr);
+        let grid = [slab_groups as u32, n_rows.div_ceil(MR) as u32, 1];
+        let cost = Cost { flops: 2 * (n_rows * slab_rows * k) as u64, bytes: slab.tensor.byte_len() };
+        let bindings =
+            [hidden, &slab.tensor, args.state, args.positions, args.id_rules, noise, &buffers.partials];
+        plan.dispatch(&LM_HEAD, variant, params, &bindings, grid, cost)?;
+        first_group += slab_groups;
+    }
+    let params = LmHeadMergeParams { n_groups: buffers.n_groups as u32 };
+    let bindings = [&buffers.partials, args.id_rules, &buffers.predictions];
+    let cost = Cost { flops: 0, bytes: buffers.partials.byte_len() };
+    plan.dispatch(&LM_HEAD_MERGE, Variant::default(), params, &bindings, [n_rows as u32, 1, 1], cost)
+}

@@ -1,0 +1,207 @@
+//! Matrix products with stored weights: `out = act(x W^T + bias) (+ out)`.
+
+use crate::error::{Error, Result};
+use crate::gpu::kernel::{Variant, kernel};
+use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
+use crate::gpu::{DType, Matrix, Slab, Tensor};
+
+kernel! {
+    /// out = act(x W^T + bias) (+ out): one lane per output, any inner length
+    MATMUL_NAIVE = "matmul_naive" {
+        params: MatmulParams {
+            m: u32, n: u32, k: u32, slab_cols: u32, col0: u32, x_row0: u32, out_row0: u32,
+            has_bias: u32, activation: u32, accumulate: u32,
+        },
+        bindings: [read x, read w, read bias, write out],
+        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16"],
+        consts: [],
+    }
+}
+
+kernel! {
+    /// out = act(x W^T + bias) (+ out): register blocks of MR x NR outputs per lane, no workgroup memory
+    MATMUL_DIRECT = "matmul_direct" {
+        params: MatmulParams,
+        bindings: [read x, read w, read bias, write out],
+        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16"],
+        consts: [MR: 8 | 4, NR: 8 | 4 | 2 | 1],
+    }
+}
+
+kernel! {
+    /// out = act(x W^T + bias) (+ out): 64 x 64 tiles staged in workgroup memory
+    MATMUL_TILE = "matmul_tile" {
+        params: MatmulParams,
+        bindings: [read x, read w, read bias, write out],
+        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16"],
+        consts: [],
+    }
+}
+
+/// Function applied to each output after the bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activation {
+    /// Identity.
+    #[default]
+    None = 0,
+    /// `x / 2 (1 + erf(x / sqrt 2))`.
+    Gelu = 1,
+    /// `max(x, 0)`.
+    Relu = 2,
+}
+
+/// Operands of one product.
+#[derive(Debug, Clone, Copy)]
+pub struct Matmul<'a> {
+    /// Activations `[.., k]` f32.
+    pub x: &'a Tensor,
+    /// First row of `x`.
+    pub x_row0: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// Weights `[n, k]`.
+    pub weight: &'a Matrix,
+    /// Bias `[n]` f32.
+    pub bias: Option<&'a Tensor>,
+    /// Epilogue function.
+    pub activation: Activation,
+    /// Add to what `out` holds instead of overwriting it (residual connections).
+    pub accumulate: bool,
+    /// Result `[.., n]` f32.
+    pub out: &'a Tensor,
+    /// First row of `out`.
+    pub out_row0: usize,
+}
+
+impl<'a> Matmul<'a> {
+    /// `out[..rows] = x[..rows] W^T`.
+    pub fn new(x: &'a Tensor, rows: usize, weight: &'a Matrix, out: &'a Tensor) -> Matmul<'a> {
+        Matmul {
+            x,
+            x_row0: 0,
+            rows,
+            weight,
+            bias: None,
+            activation: Activation::None,
+            accumulate: false,
+            out,
+            out_row0: 0,
+        }
+    }
+}
+
+/// The kernels for one product, by how they block it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatmulVariant {
+    /// One lane per output.
+    Naive,
+    /// `mr x nr` outputs per lane in registers.
+    Direct {
+        /// Rows per lane.
+        mr: u32,
+        /// Columns per lane.
+        nr: u32,
+    },
+    /// 64 x 64 tiles in workgroup memory.
+    Tile,
+}
+
+impl MatmulVariant {
+    /// The built-in choice for `rows x n x k` on a software adapter or a GPU.
+    pub fn default_for(is_software: bool, rows: usize, n: usize, k: usize) -> MatmulVariant {
+        if !k.is_multiple_of(8) {
+            return MatmulVariant::Naive;
+        }
+        if is_software || rows <= 4 {
+            let mr = if rows <= 4 { 4 } else { 8 };
+            let nr = [1, 2, 4].into_iter().find(|nr| n <= 64 * nr).unwrap_or(8);
+            return MatmulVariant::Direct { mr, nr: nr as u32 };
+        }
+        MatmulVariant::Tile
+    }
+}
+
+/// The fragment that reads weights of a type.
+pub(crate) fn weights_fragment(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F16 => "weights_f16",
+        DType::Bf16 => "weights_bf16",
+        DType::F32 | DType::U32 => "weights_f32",
+    }
+}
+
+/// Appends one product, a dispatch per weight slab, with the built-in variant.
+///
+/// Errors: operand shapes that do not fit.
+pub fn matmul(plan: &mut PlanBuilder, args: Matmul<'_>) -> Result<()> {
+    let software = plan.gpu().caps().is_software();
+    let variant = MatmulVariant::default_for(software, args.rows, args.weight.rows, args.weight.cols);
+    matmul_with(plan, variant, args)
+}
+
+/// Appends one product with a given variant.
+pub fn matmul_with(plan: &mut PlanBuilder, variant: MatmulVariant, args: Matmul<'_>) -> Result<()> {
+    let Matmul { x, weight, bias, out, rows, .. } = args;
+    x.expect_rows("matmul", args.x_row0 + rows, weight.cols)?;
+    out.expect_rows("matmul", args.out_row0 + rows, weight.rows)?;
+    if let Some(bias) = bias {
+        bias.expect("matmul", &[weight.rows])?;
+    }
+    if variant != MatmulVariant::Naive && !weight.cols.is_multiple_of(8) {
+        return Err(Error::Shape {
+            op: "matmul",
+            operand: weight.name.clone(),
+            expected: "an inner length that is a multiple of 8 for this variant".into(),
+            got: vec![weight.rows, weight.cols],
+        });
+    }
+    let unused = plan.unused()?;
+    for slab in &weight.slabs {
+        slab_product(plan, variant, &args, slab, bias.unwrap_or(&unused))?;
+    }
+    Ok(())
+}
+
+fn slab_product(
+    plan: &mut PlanBuilder,
+    variant: MatmulVariant,
+    args: &Matmul<'_>,
+    slab: &Slab,
+    bias: &Tensor,
+) -> Result<()> {
+    let [slab_cols, k] = slab.tensor.dims("matmul")?;
+    let (m, n) = (args.rows, args.weight.rows);
+    let params = MatmulParams {
+        m: m as u32,
+        n: n as u32,
+        k: k as u32,
+        slab_cols: slab_cols as u32,
+        col0: slab.first_row as u32,
+        x_row0: args.x_row0 as u32,
+        out_row0: args.out_row0 as u32,
+        has_bias: args.bias.is_some() as u32,
+        activation: args.activation as u32,
+        accumulate: args.accumulate as u32,
+    };
+    let cost = Cost {
+        flops: 2 * (m * slab_cols * k) as u64,
+        bytes: slab.tensor.byte_len() + 4 * (m * (k + slab_cols)) as u64,
+    };
+    let bindings = [args.x, &slab.tensor, bias, args.out];
+    let weights = Variant::fragments(&[weights_fragment(args.weight.dtype)]);
+    match variant {
+        MatmulVariant::Naive => {
+            let grid = linear_grid((m * slab_cols).div_ceil(64));
+            plan.dispatch(&MATMUL_NAIVE, weights, params, &bindings, grid, cost)
+        }
+        MatmulVariant::Direct { mr, nr } => {
+            let grid = [slab_cols.div_ceil(64 * nr as usize) as u32, m.div_ceil(mr as usize) as u32, 1];
+            let variant = weights.with("MR", mr).with("NR", nr);
+            plan.dispatch(&MATMUL_DIRECT, variant, params, &bindings, grid, cost)
+        }
+        MatmulVariant::Tile => {
+            let grid = [slab_cols.div_ceil(64) as u32, m.div_ceil(64) as u32, 1];
+            plan.dispatch(&MATMUL_TILE, weights, params, &bindings, grid, cost)
+        }
+    }
+}

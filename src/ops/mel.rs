@@ -1,0 +1,172 @@
+//! Log-mel spectrogram: STFT power, Slaney filterbank, log10, clip-maximum clamp.
+
+use crate::error::Result;
+use crate::gpu::kernel::{Variant, kernel};
+use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
+use crate::gpu::{DType, Gpu, Tensor};
+
+kernel! {
+    /// power[f, b] = |sum_n window[n] x[f hop + n - N_FFT/2] exp(-2 pi i b n / N_FFT)|^2, reflected ends
+    STFT_POWER = "stft_power" {
+        params: StftPowerParams { n_frames: u32, n_samples: u32, hop: u32 },
+        bindings: [read samples, read window, read circle, write power],
+        slots: [],
+        consts: [N_FFT: 400 | 512],
+    }
+}
+
+kernel! {
+    /// out[f, m] = log10(max(sum_b power[f, b] bank[m, b], 1e-10))
+    MEL_FILTER = "mel_filter" {
+        params: MelFilterParams { n_frames: u32, n_mels: u32, n_bins: u32 },
+        bindings: [read power, read bank, write out],
+        slots: [],
+        consts: [],
+    }
+}
+
+kernel! {
+    /// out[0] = max_i x[i]
+    CLIP_MAX = "clip_max" {
+        params: ClipMaxParams { len: u32 },
+        bindings: [read x, write out],
+        slots: [],
+        consts: [],
+    }
+}
+
+kernel! {
+    /// x[i] = (max(x[i], top[0] - 8) + 4) / 4, in place
+    MEL_NORMALIZE = "mel_normalize" {
+        params: MelNormalizeParams { len: u32 },
+        bindings: [read top, write x],
+        slots: [],
+        consts: [],
+    }
+}
+
+/// Constant tables of the spectrogram, on the device.
+#[derive(Debug, Clone)]
+pub struct MelTables {
+    /// Periodic Hann window `[n_fft]`.
+    pub window: Tensor,
+    /// (cos, sin) of `2 pi n / n_fft`, `[n_fft, 2]`.
+    pub circle: Tensor,
+    /// Mel filterbank `[n_mels, n_fft / 2 + 1]`.
+    pub bank: Tensor,
+    /// Transform length, even.
+    pub n_fft: usize,
+    /// Samples between frames.
+    pub hop_length: usize,
+}
+
+impl MelTables {
+    /// Tables for `n_mels` bands up to 8 kHz, the highest frequency Whisper's extractor uses.
+    pub fn new(
+        gpu: &Gpu,
+        n_fft: usize,
+        hop_length: usize,
+        n_mels: usize,
+        sample_rate: usize,
+    ) -> Result<MelTables> {
+        let turn = |n: usize| 2.0 * std::f64::consts::PI * n as f64 / n_fft as f64;
+        let window: Vec<f32> = (0..n_fft).map(|n| (0.5 - 0.5 * turn(n).cos()) as f32).collect();
+        let circle: Vec<[f32; 2]> =
+            (0..n_fft).map(|n| [turn(n).cos() as f32, turn(n).sin() as f32]).collect();
+        let bank = mel_filterbank(n_mels, n_fft / 2 + 1, sample_rate as f64);
+        Ok(MelTables {
+            window: gpu.tensor_from("mel.window", DType::F32, &[n_fft], &window)?,
+            circle: gpu.tensor_from("mel.circle", DType::F32, &[n_fft, 2], &circle)?,
+            bank: gpu.tensor_from("mel.bank", DType::F32, &[n_mels, n_fft / 2 + 1], &bank)?,
+            n_fft,
+            hop_length,
+        })
+    }
+}
+
+/// Triangular filters on the Slaney mel scale with Slaney normalisation, `[n_mels, n_bins]`, from 0 to
+/// half the sample rate. Computed in f64, as the reference function `mel_filterbank` does.
+pub fn mel_filterbank(n_mels: usize, n_bins: usize, sample_rate: f64) -> Vec<f32> {
+    let step = 27.0 / 6.4f64.ln();
+    let to_mel = |hz: f64| if hz >= 1000.0 { 15.0 + (hz / 1000.0).ln() * step } else { 3.0 * hz / 200.0 };
+    let to_hz = |mel: f64| if mel >= 15.0 { 1000.0 * ((mel - 15.0) / step).exp() } else { 200.0 * mel / 3.0 };
+    let top = to_mel(sample_rate / 2.0);
+    let edges: Vec<f64> = (0..n_mels + 2).map(|i| to_hz(top * i as f64 / (n_mels + 1) as f64)).collect();
+    let mut bank = Vec::with_capacity(n_mels * n_bins);
+    for m in 0..n_mels {
+        let (lower, centre, upper) = (edges[m], edges[m + 1], edges[m + 2]);
+        for bin in 0..n_bins {
+            let hz = sample_rate / 2.0 * bin as f64 / (n_bins - 1) as f64;
+            let rise = (hz - lower) / (centre - lower);
+            let fall = (upper - hz) / (upper - centre);
+            bank.push((rise.min(fall).max(0.0) * 2.0 / (upper - lower)) as f32);
+        }
+    }
+    bank
+}
+
+/// `samples` `[n_samples]` f32 (zero-padded window) -> `out` `[n_frames, n_mels]`, time-major.
+/// `power` `[n_frames, n_fft / 2 + 1]` and `top` `[1]` are scratch.
+pub fn log_mel(
+    plan: &mut PlanBuilder,
+    samples: &Tensor,
+    tables: &MelTables,
+    power: &Tensor,
+    top: &Tensor,
+    out: &Tensor,
+) -> Result<()> {
+    stft_power(plan, samples, tables, power)?;
+    mel_filter(plan, power, &tables.bank, out)?;
+    clip_max(plan, out, top)?;
+    mel_normalize(plan, out, top)
+}
+
+/// `power[f, b]` of every frame; `samples` `[n_samples]`, `power` `[n_frames, n_fft / 2 + 1]`.
+pub fn stft_power(plan: &mut PlanBuilder, samples: &Tensor, tables: &MelTables, power: &Tensor) -> Result<()> {
+    let [n_frames, n_bins] = power.dims("stft_power")?;
+    power.expect("stft_power", &[n_frames, tables.n_fft / 2 + 1])?;
+    let params = StftPowerParams {
+        n_frames: n_frames as u32,
+        n_samples: samples.len() as u32,
+        hop: tables.hop_length as u32,
+    };
+    let cost = Cost {
+        flops: 2 * (n_frames * n_bins * tables.n_fft) as u64,
+        bytes: 4 * (samples.len() + n_frames * n_bins) as u64,
+    };
+    let variant = Variant::default().with("N_FFT", tables.n_fft as u32);
+    let bindings = [samples, &tables.window, &tables.circle, power];
+    plan.dispatch(&STFT_POWER, variant, params, &bindings, linear_grid(n_frames), cost)
+}
+
+/// `power` `[n_frames, n_bins]`, `bank` `[n_mels, n_bins]` -> `out` `[n_frames, n_mels]`.
+pub fn mel_filter(plan: &mut PlanBuilder, power: &Tensor, bank: &Tensor, out: &Tensor) -> Result<()> {
+    let [n_frames, n_bins] = power.dims("mel_filter")?;
+    let [n_mels, _] = bank.dims("mel_filter")?;
+    bank.expect("mel_filter", &[n_mels, n_bins])?;
+    out.expect("mel_filter", &[n_frames, n_mels])?;
+    let params =
+        MelFilterParams { n_frames: n_frames as u32, n_mels: n_mels as u32, n_bins: n_bins as u32 };
+    let cost = Cost {
+        flops: 2 * (n_frames * n_bins * n_mels) as u64,
+        bytes: 4 * (n_frames * (n_bins + n_mels)) as u64,
+    };
+    let grid = linear_grid((n_frames * n_mels).div_ceil(64));
+    plan.dispatch(&MEL_FILTER, Variant::default(), params, &[power, bank, out], grid, cost)
+}
+
+/// `out[0] = max(x)`.
+pub fn clip_max(plan: &mut PlanBuilder, x: &Tensor, out: &Tensor) -> Result<()> {
+    out.expect("clip_max", &[1])?;
+    let cost = Cost { flops: x.len() as u64, bytes: x.byte_len() };
+    plan.dispatch(&CLIP_MAX, Variant::default(), ClipMaxParams { len: x.len() as u32 }, &[x, out], [1, 1, 1], cost)
+}
+
+/// `x = (max(x, top - 8) + 4) / 4`.
+pub fn mel_normalize(plan: &mut PlanBuilder, x: &Tensor, top: &Tensor) -> Result<()> {
+    top.expect("mel_normalize", &[1])?;
+    let params = MelNormalizeParams { len: x.len() as u32 };
+    let cost = Cost { flops: 3 * x.len() as u64, bytes: 2 * x.byte_len() };
+    let grid = linear_grid(x.len().div_ceil(64));
+    plan.dispatch(&MEL_NORMALIZE, Variant::default(), params, &[top, x], grid, cost)
+}

@@ -1,0 +1,44 @@
+//! One function per kernel family: checks operands, picks a variant, appends dispatches to a plan.
+//!
+//! Row-major throughout; `rows` are sequence positions. An operand may be a range of rows of a larger
+//! tensor: functions take the first row beside the tensor. Outputs are given by the caller, so that a
+//! plan owns no hidden memory.
+
+pub mod attention;
+pub mod conv;
+pub mod elementwise;
+pub mod embed;
+pub mod lm_head;
+pub mod matmul;
+pub mod mel;
+pub mod norm;
+pub mod rope;
+pub mod select;
+
+use crate::gpu::kernel::Kernel;
+
+/// Every kernel of the engine.
+pub static REGISTRY: &[&Kernel] = &[
+    &mel::STFT_POWER,
+    &mel::MEL_FILTER,
+    &mel::CLIP_MAX,
+    &mel::MEL_NORMALIZE,
+    &conv::CONV1D_PATCHES,
+    &matmul::MATMUL_NAIVE,
+    &matmul::MATMUL_DIRECT,
+    &matmul::MATMUL_TILE,
+    &norm::LAYER_NORM,
+    &norm::RMS_NORM,
+    &rope::ROPE,
+    &attention::ATTENTION_NAIVE,
+    &attention::ATTENTION,
+    &elementwise::SILU_GATE,
+    &elementwise::COPY_ROWS,
+    &elementwise::GATHER_ROWS,
+    &elementwise::QFORMER_MIX,
+    &elementwise::GUIDANCE,
+    &embed::EMBED,
+    &lm_head::LM_HEAD,
+    &lm_head::LM_HEAD_MERGE,
+    &select::SELECT,
+];

@@ -1,0 +1,159 @@
+//! Every kernel in every variant: parses, validates with core WGSL only, matches its declaration, and
+//! translates to SPIR-V, MSL and HLSL. Needs no GPU.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use diffa::gpu::kernel::{Access, Kernel, Variant};
+use diffa::gpu::shader::compose;
+use diffa::ops::REGISTRY;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
+
+fn parse(kernel: &Kernel, variant: &Variant) -> (Module, ModuleInfo) {
+    let text = compose(kernel, variant).unwrap_or_else(|e| panic!("{} ({variant}): {e}", kernel.name));
+    let module = naga::front::wgsl::parse_str(&text)
+        .unwrap_or_else(|e| panic!("{} ({variant}): {}", kernel.name, e.emit_to_string(&text)));
+    // `unpack2x16float` is core WGSL, but old GL lacks it, so naga names it as a capability.
+    let f16 = variant.fragments.contains(&"weights_f16");
+    let core = if f16 { Capabilities::SHADER_FLOAT16_IN_FLOAT32 } else { Capabilities::empty() };
+    let info = Validator::new(ValidationFlags::all(), core)
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{} ({variant}): {}", kernel.name, e.emit_to_string(&text)));
+    (module, info)
+}
+
+fn every_variant(mut check: impl FnMut(&'static Kernel, &Variant)) {
+    for kernel in REGISTRY {
+        let variants = kernel.variants();
+        assert!(!variants.is_empty(), "{}: no variants", kernel.name);
+        for variant in &variants {
+            check(kernel, variant);
+        }
+    }
+}
+
+#[test]
+fn variants_match_their_declaration() {
+    every_variant(|kernel, variant| {
+        let (module, _) = parse(kernel, variant);
+        let mut bindings = vec![None; kernel.bindings.len() + 1];
+        for (_, global) in module.global_variables.iter() {
+            let Some(binding) = &global.binding else { continue };
+            assert_eq!(binding.group, 0, "{}", kernel.name);
+            bindings[binding.binding as usize] = Some((global.name.clone().unwrap(), global.space, global.ty));
+        }
+        let (name, space, ty) = bindings[0].clone().expect("binding 0 holds the parameters");
+        assert_eq!((name.as_str(), space), ("params", AddressSpace::Uniform), "{}", kernel.name);
+        let TypeInner::Struct { members, .. } = &module.types[ty].inner else {
+            panic!("{}: params is no struct", kernel.name)
+        };
+        let fields: Vec<(String, &str)> = members
+            .iter()
+            .map(|member| {
+                let TypeInner::Scalar(scalar) = module.types[member.ty].inner else {
+                    panic!("{}: field {:?} is no scalar", kernel.name, member.name)
+                };
+                let ty = match scalar.kind {
+                    ScalarKind::Float => "f32",
+                    ScalarKind::Uint => "u32",
+                    _ => panic!("{}: field {:?} is neither f32 nor u32", kernel.name, member.name),
+                };
+                (member.name.clone().unwrap(), ty)
+            })
+            .collect();
+        let declared: Vec<(String, &str)> = kernel.params.iter().map(|(n, t)| (n.to_string(), *t)).collect();
+        assert_eq!(fields, declared, "{}: parameters differ from the declaration", kernel.name);
+        for (declared, found) in kernel.bindings.iter().zip(&bindings[1..]) {
+            let (name, space, _) = found.clone().unwrap_or_else(|| panic!("{}: gap in bindings", kernel.name));
+            let access = match declared.access {
+                Access::Read => StorageAccess::LOAD,
+                Access::Write => StorageAccess::LOAD | StorageAccess::STORE,
+            };
+            assert_eq!(name, declared.name, "{}", kernel.name);
+            assert_eq!(space, AddressSpace::Storage { access }, "{}.{name}", kernel.name);
+        }
+    });
+}
+
+#[test]
+fn kernels_stay_within_default_limits() {
+    let limits = wgpu_default_limits();
+    every_variant(|kernel, variant| {
+        assert!(kernel.bindings.len() <= 7, "{}: Metal may want one of the eight slots", kernel.name);
+        let (module, info) = parse(kernel, variant);
+        let used = info.get_entry_point(0);
+        let bytes: u32 = module
+            .global_variables
+            .iter()
+            .filter(|(handle, g)| g.space == AddressSpace::WorkGroup && !used[*handle].is_empty())
+            .map(|(_, g)| module.types[g.ty].inner.size(module.to_ctx()))
+            .sum();
+        let [x, y, z] = module.entry_points[0].workgroup_size;
+        assert!(bytes <= limits.1, "{} ({variant}): {bytes} bytes of workgroup memory", kernel.name);
+        assert!(x * y * z <= limits.0, "{} ({variant}): {} lanes", kernel.name, x * y * z);
+    });
+}
+
+/// (lanes per workgroup, workgroup bytes) of WebGPU's default limits.
+fn wgpu_default_limits() -> (u32, u32) {
+    let limits = diffa::wgpu::Limits::default();
+    (limits.max_compute_invocations_per_workgroup, limits.max_compute_workgroup_storage_size)
+}
+
+#[test]
+fn variants_translate_to_spirv_msl_and_hlsl() {
+    every_variant(|kernel, variant| {
+        let (module, info) = parse(kernel, variant);
+        let fail = |target: &str, error: String| -> ! { panic!("{} ({variant}) to {target}: {error}", kernel.name) };
+
+        let options = naga::back::spv::Options::default();
+        if let Err(e) = naga::back::spv::write_vec(&module, &info, &options, None) {
+            fail("SPIR-V", e.to_string());
+        }
+        let options = naga::back::msl::Options {
+            lang_version: (2, 3),
+            fake_missing_bindings: true,
+            ..Default::default()
+        };
+        if let Err(e) = naga::back::msl::write_string(&module, &info, &options, &Default::default()) {
+            fail("MSL", e.to_string());
+        }
+        for shader_model in [naga::back::hlsl::ShaderModel::V5_1, naga::back::hlsl::ShaderModel::V6_0] {
+            let options = naga::back::hlsl::Options {
+                shader_model,
+                fake_missing_bindings: true,
+                ..Default::default()
+            };
+            let mut text = String::new();
+            let pipeline = Default::default();
+            let mut writer = naga::back::hlsl::Writer::new(&mut text, &options, &pipeline);
+            if let Err(e) = writer.write(&module, &info, None) {
+                fail("HLSL", e.to_string());
+            }
+        }
+    });
+}
+
+#[test]
+fn every_shader_file_is_in_the_registry() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let files: BTreeSet<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "wgsl"))
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    let declared: BTreeSet<String> = REGISTRY.iter().map(|k| k.name.to_string()).collect();
+    assert_eq!(files, declared);
+}
+
+#[test]
+fn composing_refuses_what_it_does_not_know() {
+    let kernel = REGISTRY.iter().find(|k| k.name == "matmul_direct").unwrap();
+    let good = kernel.variants().remove(0);
+    assert!(compose(kernel, &good).is_ok());
+    assert!(compose(kernel, &Variant::default()).unwrap_err().contains("not filled"));
+    assert!(compose(kernel, &Variant::fragments(&["weights_q9"])).unwrap_err().contains("weights_q9"));
+    assert!(compose(kernel, &good.with("NO_SUCH", 1)).unwrap_err().contains("NO_SUCH"));
+}
