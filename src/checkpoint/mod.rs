@@ -1,0 +1,522 @@
+//! Checkpoint folders: finding tensors by name in safetensors and torch `.bin` files.
+//!
+//! Input: a folder as it is downloaded (one weight file, or an index with shards), or the same files
+//! embedded in the program. Output: [`StoredTensor`]s, whose bytes are borrowed from the memory map
+//! wherever the file allows it. Invariant: after [`Checkpoint::open`] every byte range that can be
+//! handed out has been checked against its file, so that later calls can neither panic nor read past
+//! the end, whatever the file says about itself.
+
+mod pickle;
+mod safetensors;
+mod torch_bin;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
+use std::fmt;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// The weight files a folder may have, in order of preference (that of Hugging Face transformers).
+const LOOKED_FOR: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// Element types that the engine accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredDtype {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of a single precision number.
+    BF16,
+}
+
+impl StoredDtype {
+    /// Bytes per element.
+    pub const fn size(self) -> usize {
+        match self {
+            StoredDtype::F32 => 4,
+            StoredDtype::F16 | StoredDtype::BF16 => 2,
+        }
+    }
+}
+
+impl fmt::Display for StoredDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StoredDtype::F32 => "F32",
+            StoredDtype::F16 => "F16",
+            StoredDtype::BF16 => "BF16",
+        })
+    }
+}
+
+/// One tensor as it lies in its file.
+#[derive(Clone, Debug)]
+pub struct StoredTensor<'a> {
+    /// Name in the file.
+    pub name: &'a str,
+    /// Element type of `bytes`.
+    pub dtype: StoredDtype,
+    /// Dimensions, outermost first.
+    pub shape: &'a [usize],
+    /// Row-major little-endian elements, exactly `product(shape) * dtype.size()` bytes. Borrowed from the
+    /// file unless it was compressed or strided there. Not necessarily aligned to the element size.
+    pub bytes: Cow<'a, [u8]>,
+    /// The file the tensor comes from, for messages.
+    pub file: &'a Path,
+}
+
+impl StoredTensor<'_> {
+    /// All elements as `f32` (exact for every accepted type).
+    pub fn to_f32(&self) -> Vec<f32> {
+        let pairs = || self.bytes.as_chunks::<2>().0.iter();
+        match self.dtype {
+            StoredDtype::F32 => {
+                self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+            }
+            StoredDtype::F16 => pairs().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+            StoredDtype::BF16 => pairs().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        }
+    }
+}
+
+/// The weights of one folder.
+pub struct Checkpoint {
+    dir: PathBuf,
+    shards: Vec<Shard>,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Checkpoint({}, {} tensors)", self.dir.display(), self.entries.len())
+    }
+}
+
+struct Shard {
+    path: PathBuf,
+    bytes: Bytes,
+}
+
+struct Entry {
+    shard: usize,
+    tensor: Found,
+}
+
+/// What a file reader reports of one tensor.
+struct Found {
+    kind: Kind,
+    shape: Vec<usize>,
+    /// `product(shape) * element size`.
+    n_bytes: usize,
+    place: Place,
+}
+
+/// Element type: an accepted one, or the file's word for another, which is refused when asked for.
+enum Kind {
+    Accepted(StoredDtype),
+    Other(String),
+}
+
+enum Place {
+    /// Plain bytes of the file.
+    Range(Range<usize>),
+    /// Must be inflated or gathered.
+    View(torch_bin::View),
+}
+
+impl Checkpoint {
+    /// Maps the weight files of `dir` and reads their headers; no tensor data is touched.
+    ///
+    /// Looks for `model.safetensors`, `model.safetensors.index.json`, `pytorch_model.bin` and
+    /// `pytorch_model.bin.index.json`, and takes the first one there is.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] or [`Error::Io`] if the folder or a file is missing, damaged, incomplete, or
+    /// contradicts the index; the message names the file and, where one is concerned, the tensor.
+    pub fn open(dir: &Path) -> Result<Self> {
+        if !dir.exists() {
+            return Err(weights(dir, "there is no such folder"));
+        }
+        if !dir.is_dir() {
+            return Err(weights(dir, "is a file; give the checkpoint folder that holds it"));
+        }
+        Self::from_folder(&Folder::Disk(dir))
+    }
+
+    /// The same for files embedded in the program: pairs of file name and content. `name` stands for the
+    /// folder in messages and in [`Checkpoint::dir`].
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_static(files: &[(&str, &'static [u8])], name: &Path) -> Result<Self> {
+        Self::from_folder(&Folder::Static(files, name))
+    }
+
+    fn from_folder(folder: &Folder<'_>) -> Result<Self> {
+        let dir = folder.path();
+        let Some(first) = LOOKED_FOR.into_iter().find(|name| folder.has(name)) else {
+            let mut reason = format!("no weight file in this folder; looked for {}", LOOKED_FOR.join(", "));
+            let other = folder.weight_like();
+            if !other.is_empty() {
+                reason += &format!(" (there is {}, which cannot be used without an index)", other.join(", "));
+            }
+            return Err(weights(dir, reason));
+        };
+        let mut this = Checkpoint { dir: dir.to_path_buf(), shards: vec![], entries: BTreeMap::new() };
+        if !first.ends_with(".json") {
+            this.add_shard(folder, first)?;
+            return Ok(this);
+        }
+        let index_path = dir.join(first);
+        let index: Index = serde_json::from_slice(folder.load(first)?.as_ref()).map_err(|e| {
+            weights(
+                &index_path,
+                format!("is not a JSON index with a `weight_map` of tensor to file names: {e}"),
+            )
+        })?;
+        if index.weight_map.is_empty() {
+            return Err(weights(&index_path, "its `weight_map` is empty"));
+        }
+        let mut shards: BTreeMap<&str, &str> = BTreeMap::new();
+        for (tensor, file) in &index.weight_map {
+            shards.entry(file).or_insert(tensor);
+        }
+        for (file, tensor) in shards {
+            // A shard lies beside its index; anything else would let a download read other folders.
+            if file.is_empty() || file.contains(['/', '\\', ':']) || file.starts_with('.') {
+                let reason = format!("tensor `{tensor}`: `{file}` is not a plain file name");
+                return Err(weights(&index_path, reason));
+            }
+            if !folder.has(file) {
+                let reason = format!(
+                    "names shard `{file}` (tensor `{tensor}`), which is not in the folder; download it again"
+                );
+                return Err(weights(&index_path, reason));
+            }
+            this.add_shard(folder, file)?;
+        }
+        for (tensor, file) in &index.weight_map {
+            let held = this.entries.get(tensor).is_some_and(|e| this.shards[e.shard].path.ends_with(file));
+            if !held {
+                let reason = format!("has no tensor `{tensor}`, which {first} says it holds");
+                return Err(weights(&dir.join(file), reason));
+            }
+        }
+        Ok(this)
+    }
+
+    fn add_shard(&mut self, folder: &Folder<'_>, file: &str) -> Result<()> {
+        let path = folder.path().join(file);
+        let bytes = folder.load(file)?;
+        let read = if file.ends_with(".safetensors") { safetensors::read } else { torch_bin::read };
+        let found = read(&bytes).map_err(|reason| weights(&path, reason))?;
+        let shard = self.shards.len();
+        for (name, tensor) in found {
+            match self.entries.entry(name) {
+                Slot::Vacant(slot) => _ = slot.insert(Entry { shard, tensor }),
+                Slot::Occupied(slot) => {
+                    let other = self.shards[slot.get().shard].path.display();
+                    return Err(weights(&path, format!("tensor `{}` is also in {other}", slot.key())));
+                }
+            }
+        }
+        self.shards.push(Shard { path, bytes });
+        Ok(())
+    }
+
+    /// All tensor names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// True if there is a tensor of that name, of whatever type.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Dimensions of a tensor, or `None` if there is no tensor of that name. Touches no data.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|e| e.tensor.shape.as_slice())
+    }
+
+    /// The folder, as given.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The file that holds a tensor, or the folder if there is none.
+    pub fn file_of(&self, name: &str) -> &Path {
+        match self.entries.get(name) {
+            Some(entry) => &self.shards[entry.shard].path,
+            // With a single file, that is the one that lacks the tensor.
+            None if self.shards.len() == 1 => &self.shards[0].path,
+            None => &self.dir,
+        }
+    }
+
+    /// Sum of the sizes of all tensors in bytes, ignored ones included.
+    pub fn total_bytes(&self) -> u64 {
+        self.entries.values().map(|e| e.tensor.n_bytes as u64).sum()
+    }
+
+    /// The first of `candidates` with which some tensor name begins, for example
+    /// `["model.encoder.", "encoder."]`.
+    pub fn prefix<'c>(&self, candidates: &[&'c str]) -> Option<&'c str> {
+        candidates.iter().copied().find(|c| {
+            let from =
+                self.entries.range::<str, _>((std::ops::Bound::Included(*c), std::ops::Bound::Unbounded));
+            from.take(1).any(|(name, _)| name.starts_with(c))
+        })
+    }
+
+    /// The first of `candidates` for which there is a tensor `candidate + tensor`. Unlike
+    /// [`Checkpoint::prefix`] it can tell "no prefix" (`""`) from the others.
+    pub fn prefix_of<'c>(&self, candidates: &[&'c str], tensor: &str) -> Option<&'c str> {
+        candidates.iter().copied().find(|c| self.contains(&format!("{c}{tensor}")))
+    }
+
+    /// One tensor.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if there is no such tensor (with the most similar names there are), if its type
+    /// is not a [`StoredDtype`], or if its compressed data is damaged.
+    pub fn get(&self, name: &str) -> Result<StoredTensor<'_>> {
+        let Some((name, Entry { shard, tensor })) = self.entries.get_key_value(name) else {
+            return Err(self.missing(name));
+        };
+        let Shard { path: file, bytes } = &self.shards[*shard];
+        let dtype = match &tensor.kind {
+            Kind::Accepted(dtype) => *dtype,
+            Kind::Other(found) => {
+                let reason = format!("tensor `{name}` has dtype {found}, expected F32, F16 or BF16");
+                return Err(weights(file, reason));
+            }
+        };
+        let bytes = match &tensor.place {
+            Place::Range(range) => Cow::Borrowed(&bytes.as_ref()[range.clone()]),
+            Place::View(view) => {
+                let data = view.read(bytes.as_ref(), &tensor.shape, dtype.size());
+                Cow::Owned(data.map_err(|reason| weights(file, format!("tensor `{name}`: {reason}")))?)
+            }
+        };
+        Ok(StoredTensor { name, dtype, shape: &tensor.shape, bytes, file })
+    }
+
+    /// Checks that a tensor is there, has the given shape and an accepted type. Touches no data.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] otherwise.
+    pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let Some(Entry { shard, tensor }) = self.entries.get(name) else {
+            return Err(self.missing(name));
+        };
+        let reason = match &tensor.kind {
+            Kind::Other(found) => format!("tensor `{name}` has dtype {found}, expected F32, F16 or BF16"),
+            Kind::Accepted(_) if tensor.shape != shape => format!(
+                "tensor `{name}` has shape {:?}, expected {shape:?} (from config.json); \
+                 weights and configuration belong to different models",
+                tensor.shape
+            ),
+            Kind::Accepted(_) => return Ok(()),
+        };
+        Err(weights(&self.shards[*shard].path, reason))
+    }
+
+    /// [`Checkpoint::check`], then [`Checkpoint::get`].
+    ///
+    /// # Errors
+    /// Those of the two.
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>> {
+        self.check(name, shape)?;
+        self.get(name)
+    }
+
+    /// Tells the system that a tensor's part of the file is not needed in memory any more, so that reading
+    /// a checkpoint larger than memory tensor by tensor keeps at most one of them resident. The bytes stay
+    /// valid: touching them again reads the file again. Does nothing where the system has no such call.
+    pub fn release(&self, tensor: &StoredTensor<'_>) {
+        let Some(Entry { shard, tensor }) = self.entries.get(tensor.name) else { return };
+        let range = match &tensor.place {
+            Place::Range(range) => range,
+            Place::View(view) => view.range(),
+        };
+        self.shards[*shard].bytes.release(range);
+    }
+
+    /// The error for a tensor that is not there.
+    pub(crate) fn missing(&self, name: &str) -> Error {
+        let near = self.similar(name);
+        let hint = if near.is_empty() {
+            let some: Vec<_> = self.names().take(3).map(|n| format!("`{n}`")).collect();
+            format!("it holds {} tensors, for example {}", self.entries.len(), some.join(", "))
+        } else {
+            format!(
+                "similar names are {}",
+                near.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+            )
+        };
+        weights(self.file_of(name), format!("tensor `{name}` is missing; {hint}"))
+    }
+
+    /// Up to three names close to `name`: the same under another prefix, or a few letters away.
+    fn similar(&self, name: &str) -> Vec<&str> {
+        let limit = (name.len() / 6).max(2);
+        let tail = |a: &str, b: &str| a.strip_suffix(b).is_some_and(|rest| rest.ends_with('.'));
+        let mut near: Vec<(usize, &str)> = self
+            .names()
+            .filter(|other| other.len() <= 256 && name.len() <= 256)
+            .filter_map(|other| {
+                let same = tail(other, name) || tail(name, other);
+                let d = if same { 0 } else { edit_distance(name.as_bytes(), other.as_bytes(), limit)? };
+                Some((d, other))
+            })
+            .collect();
+        near.sort_unstable();
+        near.into_iter().take(3).map(|(_, n)| n).collect()
+    }
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Where files come from.
+enum Folder<'a> {
+    Disk(&'a Path),
+    Static(&'a [(&'a str, &'static [u8])], &'a Path),
+}
+
+impl Folder<'_> {
+    fn path(&self) -> &Path {
+        match self {
+            Folder::Disk(path) | Folder::Static(_, path) => path,
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Folder::Disk(dir) => dir.join(name).is_file(),
+            Folder::Static(files, _) => files.iter().any(|(n, _)| *n == name),
+        }
+    }
+
+    /// Up to four files that look like weights, for the message that none can be used.
+    fn weight_like(&self) -> Vec<String> {
+        let mut names: Vec<String> = match self {
+            Folder::Disk(dir) => std::fs::read_dir(dir)
+                .map(|all| all.flatten().filter_map(|e| e.file_name().into_string().ok()).collect())
+                .unwrap_or_default(),
+            Folder::Static(files, _) => files.iter().map(|(n, _)| (*n).to_string()).collect(),
+        };
+        names.retain(|n| [".safetensors", ".bin", ".pt", ".pth", ".ckpt"].iter().any(|end| n.ends_with(end)));
+        names.sort_unstable();
+        names.truncate(4);
+        names
+    }
+
+    fn load(&self, name: &str) -> Result<Bytes> {
+        let path = self.path().join(name);
+        let bytes = match self {
+            Folder::Disk(_) => {
+                let file = File::open(&path).map_err(Error::io("open", &path))?;
+                if file.metadata().map_err(Error::io("read", &path))?.len() == 0 {
+                    return Err(weights(&path, "is empty (0 bytes); download it again"));
+                }
+                // SAFETY: the map is read-only and private to this program. As with any mapped file, another
+                // program could change or cut the file while it is mapped; weight files are not written while
+                // in use, and the values read are plain numbers for which every bit pattern is valid.
+                let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", &path))?;
+                Bytes(Arc::new(Memory::Mapped(map)))
+            }
+            Folder::Static(files, _) => match files.iter().find(|(n, _)| *n == name) {
+                Some((_, [])) => return Err(weights(&path, "is empty (0 bytes)")),
+                Some((_, content)) => Bytes(Arc::new(Memory::Static(content))),
+                None => return Err(weights(&path, "there is no such file")),
+            },
+        };
+        if bytes.as_ref().starts_with(b"version https://git-lfs") {
+            return Err(weights(
+                &path,
+                "is a git-lfs pointer, not the weights; fetch it with `git lfs pull`",
+            ));
+        }
+        Ok(bytes)
+    }
+}
+
+/// A whole file in memory; cloning shares it.
+#[derive(Clone)]
+struct Bytes(Arc<Memory>);
+
+enum Memory {
+    Mapped(memmap2::Mmap),
+    Static(&'static [u8]),
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        match &*self.0 {
+            Memory::Mapped(map) => map,
+            Memory::Static(bytes) => bytes,
+        }
+    }
+}
+
+impl Bytes {
+    fn release(&self, range: &Range<usize>) {
+        #[cfg(unix)]
+        if let Memory::Mapped(map) = &*self.0
+            && !range.is_empty()
+        {
+            // SAFETY: the map is read-only and backed by a file, so dropping its pages loses nothing: the
+            // next access reads the same bytes from the file. A refusal only leaves the pages in memory.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+}
+
+fn weights(path: &Path, reason: impl Into<String>) -> Error {
+    Error::Weights { path: path.to_path_buf(), reason: reason.into() }
+}
+
+/// `product(shape) * element`, or `None` if it does not fit.
+fn byte_count(shape: &[usize], element: usize) -> Option<usize> {
+    shape.iter().try_fold(element, |n, &d| n.checked_mul(d))
+}
+
+/// Levenshtein distance if it is at most `limit`.
+fn edit_distance(a: &[u8], b: &[u8], limit: usize) -> Option<usize> {
+    if a.len().abs_diff(b.len()) > limit {
+        return None;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    Some(row[b.len()]).filter(|d| *d <= limit)
+}

@@ -1,0 +1,10 @@
+//! Denoising: from a prompt and a row of masks to an answer.
+//!
+//! [`options`] says what to do and checks it, [`session`] does it on the device, one denoising step at
+//! a time. The decisions themselves are made by the `select` kernel; the CPU only reads a small report.
+
+pub mod options;
+pub mod session;
+
+pub use options::{DecodeOptions, Remasking, Rule};
+pub use session::{Commit, Prompt, Session, StepReport};

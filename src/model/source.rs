@@ -1,0 +1,127 @@
+//! Where the three checkpoints come from: folders on disk, or the demo model inside the binary.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::model::config::{LladaConfig, WhisperConfig};
+use crate::text::Tokenizer;
+
+/// One of the three checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Language model and tokenizer.
+    Llm,
+    /// Audio encoder.
+    Whisper,
+    /// Semantic and acoustic connectors.
+    Adapters,
+}
+
+impl Part {
+    /// Folder name inside a model folder.
+    pub const fn folder(self) -> &'static str {
+        match self {
+            Part::Llm => "llada",
+            Part::Whisper => "whisper",
+            Part::Adapters => "diffa",
+        }
+    }
+
+    /// The option that gives this folder alone.
+    const fn option(self) -> &'static str {
+        match self {
+            Part::Llm => "--llm",
+            Part::Whisper => "--whisper",
+            Part::Adapters => "--adapters",
+        }
+    }
+}
+
+/// Folders of the checkpoints; a part without one comes from the embedded demo model if none was given at all.
+#[derive(Debug, Clone, Default)]
+pub struct ModelPaths {
+    /// Folder with `llada/`, `whisper/` and `diffa/`.
+    pub model: Option<PathBuf>,
+    /// LLaDA folder.
+    pub llm: Option<PathBuf>,
+    /// Whisper folder.
+    pub whisper: Option<PathBuf>,
+    /// DIFFA adapter folder.
+    pub adapters: Option<PathBuf>,
+}
+
+macro_rules! demo_file {
+    ($path:literal) => {
+        include_bytes!(concat!("../../assets/demo/model/", $path))
+    };
+}
+
+impl ModelPaths {
+    /// True if nothing was given, so that the embedded demo model answers.
+    pub fn is_demo(&self) -> bool {
+        self.model.is_none() && self.llm.is_none() && self.whisper.is_none() && self.adapters.is_none()
+    }
+
+    /// The folder of one part. Errors if other parts were given but not this one.
+    fn folder(&self, part: Part) -> Result<PathBuf> {
+        let own = match part {
+            Part::Llm => &self.llm,
+            Part::Whisper => &self.whisper,
+            Part::Adapters => &self.adapters,
+        };
+        match (own, &self.model) {
+            (Some(folder), _) => Ok(folder.clone()),
+            (None, Some(model)) => Ok(model.join(part.folder())),
+            (None, None) => Err(Error::usage(
+                part.option(),
+                format!("is needed beside the folders given; or give --model with {}/ in it", part.folder()),
+            )),
+        }
+    }
+
+    /// Opens the checkpoint of one part.
+    pub fn checkpoint(&self, part: Part) -> Result<Checkpoint> {
+        if self.is_demo() {
+            let weights: &'static [u8] = match part {
+                Part::Llm => demo_file!("llada/model.safetensors"),
+                Part::Whisper => demo_file!("whisper/model.safetensors"),
+                Part::Adapters => demo_file!("diffa/model.safetensors"),
+            };
+            return Checkpoint::from_static(&[("model.safetensors", weights)], &demo_folder(part));
+        }
+        Checkpoint::open(&self.folder(part)?)
+    }
+
+    /// Reads the language model's configuration.
+    pub fn llada_config(&self) -> Result<LladaConfig> {
+        if self.is_demo() {
+            return LladaConfig::from_json_bytes(demo_file!("llada/config.json"), &demo_folder(Part::Llm));
+        }
+        LladaConfig::read(&self.folder(Part::Llm)?)
+    }
+
+    /// Reads the encoder's configuration.
+    pub fn whisper_config(&self) -> Result<WhisperConfig> {
+        if self.is_demo() {
+            let preprocessor: &[u8] = demo_file!("whisper/preprocessor_config.json");
+            let config = demo_file!("whisper/config.json");
+            return WhisperConfig::from_json_bytes(config, Some(preprocessor), &demo_folder(Part::Whisper));
+        }
+        WhisperConfig::read(&self.folder(Part::Whisper)?)
+    }
+
+    /// Reads the tokenizer.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        if self.is_demo() {
+            let name = demo_folder(Part::Llm).join("tokenizer.json");
+            return Tokenizer::from_bytes(demo_file!("llada/tokenizer.json"), &name);
+        }
+        Tokenizer::from_dir(&self.folder(Part::Llm)?)
+    }
+}
+
+/// Name of an embedded folder in messages.
+fn demo_folder(part: Part) -> PathBuf {
+    Path::new("(embedded demo model)").join(part.folder())
+}

@@ -1,0 +1,136 @@
+//! From checkpoint to device: a named cursor that checks shapes, streams bytes and splits large matrices.
+
+use crate::checkpoint::{Checkpoint, StoredDtype, StoredTensor};
+use crate::error::{Error, Result};
+use crate::gpu::memory::Upload;
+use crate::gpu::{DType, Gpu, Matrix, Slab, Tensor};
+use crate::ops::norm::LayerNormWeights;
+
+/// Called with the bytes of each tensor once it is on the device. An error stops the load.
+pub type LoadProgress<'a> = &'a dyn Fn(u64) -> Result<()>;
+
+/// Reads tensors of one checkpoint under a name prefix. Matrices keep their stored type; vectors are
+/// widened to f32 (exact for f16 and bf16).
+#[derive(Clone)]
+pub struct WeightReader<'a> {
+    gpu: &'a Gpu,
+    checkpoint: &'a Checkpoint,
+    prefix: String,
+    progress: LoadProgress<'a>,
+}
+
+impl<'a> WeightReader<'a> {
+    /// A cursor at `prefix` (empty, or ending in a dot).
+    pub fn new(gpu: &'a Gpu, checkpoint: &'a Checkpoint, prefix: &str, progress: LoadProgress<'a>) -> Self {
+        WeightReader { gpu, checkpoint, prefix: prefix.into(), progress }
+    }
+
+    /// The device that tensors go to.
+    pub fn gpu(&self) -> &'a Gpu {
+        self.gpu
+    }
+
+    /// A cursor at `prefix + name + "."`.
+    pub fn at(&self, name: impl std::fmt::Display) -> WeightReader<'a> {
+        WeightReader { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
+    }
+
+    /// The matrix `NAME` of shape `[rows, cols]`.
+    pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
+        self.matrix_of(name, &[rows, cols], rows, cols)
+    }
+
+    /// The convolution weight `NAME` `[out, in, kernel]` as a matrix `[out, in * kernel]`.
+    pub fn conv_matrix(&self, name: &str, shape: [usize; 3]) -> Result<Matrix> {
+        self.matrix_of(name, &shape, shape[0], shape[1] * shape[2])
+    }
+
+    fn matrix_of(&self, name: &str, shape: &[usize], rows: usize, cols: usize) -> Result<Matrix> {
+        let name = format!("{}{name}", self.prefix);
+        let stored = self.checkpoint.expect(&name, shape)?;
+        let dtype = match stored.dtype {
+            StoredDtype::F32 => DType::F32,
+            StoredDtype::F16 => DType::F16,
+            StoredDtype::BF16 => DType::Bf16,
+        };
+        let row_bytes = cols * dtype.size();
+        let mut upload = Upload::new(self.gpu);
+        let mut slabs = Vec::new();
+        for (first_row, n) in Matrix::slab_rows(rows, row_bytes, self.gpu.caps().max_slab_bytes())? {
+            let tensor = self.gpu.tensor(&name, dtype, &[n, cols])?;
+            upload.write(&tensor, &stored.bytes[first_row * row_bytes..(first_row + n) * row_bytes])?;
+            slabs.push(Slab { first_row, tensor });
+        }
+        upload.flush()?;
+        self.done(&stored)?;
+        Ok(Matrix { name, dtype, rows, cols, slabs })
+    }
+
+    /// The vector `NAME` of `len` elements, as f32.
+    pub fn vector(&self, name: &str, len: usize) -> Result<Tensor> {
+        self.dense(name, &[len])
+    }
+
+    /// The tensor `NAME` of any shape, as f32; for small ones (positions, prompts, norms).
+    pub fn dense(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let name = format!("{}{name}", self.prefix);
+        let stored = self.checkpoint.expect(&name, shape)?;
+        let tensor = self.gpu.tensor_from(&name, DType::F32, shape, &stored.to_f32())?;
+        self.done(&stored)?;
+        Ok(tensor)
+    }
+
+    /// `NAME.weight` and `NAME.bias` of a LayerNorm over `n` columns.
+    pub fn layer_norm(&self, name: &str, n: usize, eps: f32) -> Result<LayerNormWeights> {
+        let at = self.at(name);
+        Ok(LayerNormWeights { weight: at.vector("weight", n)?, bias: at.vector("bias", n)?, eps })
+    }
+
+    /// `NAME.weight` `[rows, cols]` and `NAME.bias` `[rows]`.
+    pub fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
+        let at = self.at(name);
+        Ok(Linear { weight: at.matrix("weight", rows, cols)?, bias: Some(at.vector("bias", rows)?) })
+    }
+
+    /// `NAME.weight` `[rows, cols]` of a layer without bias.
+    pub fn linear_no_bias(&self, name: &str, rows: usize, cols: usize) -> Result<Linear> {
+        Ok(Linear { weight: self.at(name).matrix("weight", rows, cols)?, bias: None })
+    }
+
+    /// Several equally shaped tensors `NAME(i)`, stacked by rows into one f32 tensor `[n * rows, cols]`.
+    pub fn stacked(
+        &self,
+        n: usize,
+        name: impl Fn(usize) -> String,
+        shape: &[usize],
+        cols: usize,
+    ) -> Result<Tensor> {
+        let mut data = Vec::new();
+        for i in 0..n {
+            let stored = self.checkpoint.expect(&format!("{}{}", self.prefix, name(i)), shape)?;
+            data.extend(stored.to_f32());
+            self.done(&stored)?;
+        }
+        if cols == 0 || data.len() % cols != 0 {
+            return Err(Error::Weights {
+                path: self.checkpoint.dir().to_path_buf(),
+                reason: format!("`{}{}` does not divide into rows of {cols}", self.prefix, name(0)),
+            });
+        }
+        self.gpu.tensor_from(&name(0), DType::F32, &[data.len() / cols, cols], &data)
+    }
+
+    fn done(&self, stored: &StoredTensor<'_>) -> Result<()> {
+        self.checkpoint.release(stored);
+        (self.progress)(stored.bytes.len() as u64)
+    }
+}
+
+/// A linear layer `y = x W^T (+ b)`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// `[out, in]`, as stored.
+    pub weight: Matrix,
+    /// `[out]` f32.
+    pub bias: Option<Tensor>,
+}

@@ -1,0 +1,34 @@
+//! Shared by the tests: the adapter, the fixtures, comparisons.
+#![allow(dead_code)] // each test file uses its part
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use diffa::{AdapterChoice, Gpu};
+use serde_json::Value;
+
+/// The adapter all tests of a file share. No adapter is a failure, never a skip.
+pub fn gpu() -> Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| match Gpu::open(&AdapterChoice::default()) {
+        Ok(gpu) => gpu,
+        Err(error) => panic!("the tests need a GPU adapter, a software one will do: {error}"),
+    })
+    .clone()
+}
+
+/// The tiny golden data set.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny")
+}
+
+/// The demo model's folder.
+pub fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")
+}
+
+/// A JSON file.
+pub fn read_json(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
