@@ -1,5 +1,5 @@
 // lm_head: logits[r, id] = sum_k h[r, k] * w[id, k], reduced on the spot over this workgroup's 64 NR ids
-//   to (best perturbed logit, its id, its plain logit) and (max, sum of exp(logit - max)).
+//   to (best perturbed logit, its id, its plain logit, the second best) and (max, sum of exp(logit - max)).
 // The logits themselves are never stored. Ties go to the lower id. Rows are the candidate rows of the
 // current block, still-masked ones first; a workgroup without a live row returns at once.
 // Dispatch per slab: [ceil(slab_rows / (64 NR)), ceil(n_rows / MR), 1]. k must be a multiple of 8.
@@ -9,7 +9,12 @@
 
 const MR: u32 = 8u;
 const NR: u32 = 4u;
-const STATE_WORDS: u32 = 16u;   // as in select.wgsl
+// Of the state laid out in select.wgsl: first sequence, words of each; live rows, forwards, answer row.
+const SEQUENCES: u32 = 16u;
+const SEQUENCE_WORDS: u32 = 16u;
+const LIVE: u32 = 0u;
+const NFE: u32 = 3u;
+const ANSWER_ROW: u32 = 4u;
 
 struct Params {
     n_rows: u32, k: u32, vocab: u32,
@@ -21,13 +26,13 @@ struct Params {
 @group(0) @binding(0) var<uniform>             params:      Params;
 @group(0) @binding(1) var<storage, read>       h:           array<vec4<f32>>;   // [n_rows, k / 4]
 @group(0) @binding(2) var<storage, read>       w:           array<vec4<u32>>;   // [slab_rows, k], packed
-@group(0) @binding(3) var<storage, read>       state:       array<u32>;         // [sequences, STATE_WORDS]
-@group(0) @binding(4) var<storage, read>       positions:   array<u32>;         // [n_rows], RoPE positions
+@group(0) @binding(3) var<storage, read>       state:       array<u32>;         // see select.wgsl
+@group(0) @binding(4) var<storage, read>       rows:        array<u32>;         // [n_rows], rows in the forward
 @group(0) @binding(5) var<storage, read>       id_rules:    array<u32>;         // n_banned, n_low, banned.., low..
 @group(0) @binding(6) var<storage, read>       noise:       array<f32>;         // [n_rows, vocab] or unused
 @group(0) @binding(7) var<storage, read_write> partials:    array<vec4<u32>>;   // [n_rows, n_groups, 2]
 
-struct Partial { score: f32, id: u32, logit: f32, top: f32, sum: f32 }
+struct Partial { score: f32, id: u32, logit: f32, second: f32, top: f32, sum: f32 }
 
 var<workgroup> lanes: array<array<Partial, 64>, MR>;
 
@@ -46,12 +51,13 @@ fn merge(a: Partial, b: Partial) -> Partial {
     if (b.score > a.score || (b.score == a.score && b.id < a.id)) { best = b; }
     let top = max(a.top, b.top);
     let sum = a.sum * exp(a.top - top) + b.sum * exp(b.top - top);
-    return Partial(best.score, best.id, best.logit, top, sum);
+    let second = max(min(a.score, b.score), max(a.second, b.second));
+    return Partial(best.score, best.id, best.logit, second, top, sum);
 }
 
 fn is_live(row: u32) -> bool {
     let sequence = row / params.block_length;
-    return row < params.n_rows && row % params.block_length < state[sequence * STATE_WORDS + 7u];
+    return row < params.n_rows && row % params.block_length < state[SEQUENCES + sequence * SEQUENCE_WORDS + LIVE];
 }
 
 @compute @workgroup_size(64)
@@ -90,10 +96,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     for (var r = 0u; r < MR; r++) {
         let row = min(row0 + r, params.n_rows - 1u);
-        let sequence = row / params.block_length * STATE_WORDS;
-        let forward = state[sequence + 3u];
-        let answer_row = positions[row] - state[sequence + 6u];
-        var mine = Partial(-3.0e38, 0xffffffffu, 0.0, -3.0e38, 0.0);
+        let sequence = SEQUENCES + row / params.block_length * SEQUENCE_WORDS;
+        let forward = state[sequence + NFE];
+        let answer_row = rows[row] - state[sequence + ANSWER_ROW];
+        var mine = Partial(-3.0e38, 0xffffffffu, 0.0, -3.0e38, -3.0e38, 0.0);
         for (var c = 0u; c < NR; c++) {
             let col = first_col + 64u * c;
             let id = params.first_id + col;
@@ -101,7 +107,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 let logit = acc[r][c];
                 let score = perturbed(logit, row, answer_row, forward, id);
                 let counted = select(1.0, 0.0, is_low_confidence(id));
-                mine = merge(mine, Partial(score, id, logit, select(-3.0e38, logit, counted > 0.0), counted));
+                mine = merge(mine, Partial(score, id, logit, -3.0e38, select(-3.0e38, logit, counted > 0.0), counted));
             }
         }
         lanes[r][lane] = mine;
@@ -111,7 +117,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var all = lanes[lane][0];
         for (var i = 1u; i < 64u; i++) { all = merge(all, lanes[lane][i]); }
         let at = ((row0 + lane) * params.n_groups + params.first_group + group.x) * 2u;
-        partials[at] = vec4<u32>(bitcast<u32>(all.score), all.id, bitcast<u32>(all.logit), 0u);
+        partials[at] = vec4<u32>(bitcast<u32>(all.score), all.id, bitcast<u32>(all.logit), bitcast<u32>(all.second));
         partials[at + 1u] = vec4<u32>(bitcast<u32>(all.top), bitcast<u32>(all.sum), 0u, 0u);
     }
 }

@@ -28,6 +28,8 @@ pub struct Answer {
     pub steps: Vec<StepReport>,
     /// Forwards (number of function evaluations).
     pub nfe: usize,
+    /// Rows fed to the transformer, over all forwards.
+    pub rows_computed: usize,
     /// Prompt tokens.
     pub prompt_tokens: usize,
     /// Audio rows in the prompt.
@@ -104,7 +106,7 @@ impl Diffa {
             (Some(clip), Some(position)) => Some((&clip.audio_embeds, position)),
             _ => None,
         };
-        Session::new(&self.gpu, &self.llada, Prompt { ids: &prompt.ids, audio }, options)
+        Session::new(&self.gpu, &self.llada, &[Prompt { ids: &prompt.ids, audio }], options)
     }
 
     /// Answers a question about a clip. `on_step` sees every denoising step as it happens.
@@ -156,7 +158,8 @@ impl Diffa {
             text: self.tokenizer.answer_text(session.ids()),
             ids: session.ids().to_vec(),
             steps,
-            nfe: session.forwards(),
+            nfe: session.forwards_of(0),
+            rows_computed: session.rows_computed(),
             prompt_tokens: prompt.ids.len(),
             audio_rows: clip.map_or(0, Clip::rows),
             planning,

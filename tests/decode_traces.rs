@@ -1,12 +1,12 @@
 //! Every golden trace of the reference: positions, ids and confidences at every step, exact but for the
-//! last digits of the confidences. The vanilla decoder, with quota, threshold and factor rules, guidance,
-//! early stop and id rules.
+//! last digits of the confidences. No, prefix and dual cache; quota, threshold and factor rules; guidance,
+//! early stop and id rules; short, long, silent and resampled clips.
 
 mod common;
 
 use common::{fixtures, gpu, read_json};
 use diffa::ops::lm_head::IdRules;
-use diffa::{DecodeOptions, Diffa, ModelPaths, Rule, audio, text};
+use diffa::{Cache, DecodeOptions, Diffa, ModelPaths, Rule, audio, text};
 use serde_json::Value;
 
 const CONFIDENCE_TOLERANCE: f64 = 2e-3;
@@ -25,7 +25,8 @@ fn options(run: &Value) -> DecodeOptions {
     DecodeOptions {
         cfg_scale: run["cfg_scale"].as_f64().unwrap() as f32,
         rule,
-        stop_id: run["eos_stop"].as_u64().map(|id| id as u32),
+        cache: run["mode"].as_str().unwrap().parse::<Cache>().unwrap(),
+        stop_ids: run["eos_stop"].as_u64().map(|id| id as u32).into_iter().collect(),
         id_rules: IdRules { banned: ids(&run["ban_ids"]), low_confidence: ids(&run["low_conf_ids"]) },
         ..DecodeOptions::new(n("steps"), n("block_length"), n("gen_length"))
     }
@@ -63,37 +64,54 @@ fn check_run(diffa: &Diffa, run: &Value) {
     assert_eq!(answer.text, run["text"].as_str().unwrap().trim(), "{name}: text");
 }
 
-/// The stored runs without a cache, audio or text.
-fn runs(audio: bool) -> Vec<Value> {
+/// The stored runs of one decoder, audio or text.
+fn runs(mode: &str, audio: bool) -> Vec<Value> {
     let folder = fixtures().join("expected/traces");
     let mut runs: Vec<Value> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| read_json(&entry.unwrap().path()))
-        .filter(|run| run["mode"] == "none" && run["audio"].is_string() == audio)
+        .filter(|run| run["mode"] == mode && run["audio"].is_string() == audio)
         .collect();
     runs.sort_by_key(|run| run["name"].as_str().unwrap().to_string());
     runs
 }
 
-fn load() -> Diffa {
+fn check_runs(mode: &str, audio: bool, at_least: usize) {
     let paths = ModelPaths { model: Some(fixtures()), ..Default::default() };
-    Diffa::load(&gpu(), &paths, &|_| Ok(())).unwrap()
+    let diffa = Diffa::load(&gpu(), &paths, &|_| Ok(())).unwrap();
+    let runs = runs(mode, audio);
+    assert!(runs.len() >= at_least, "only {} runs found", runs.len());
+    for run in &runs {
+        check_run(&diffa, run);
+    }
 }
 
 #[test]
 fn audio_traces_without_cache_are_reproduced() {
-    let (diffa, runs) = (load(), runs(true));
-    assert!(runs.len() >= 20, "only {} runs found", runs.len());
-    for run in &runs {
-        check_run(&diffa, run);
-    }
+    check_runs("none", true, 20);
 }
 
 #[test]
 fn text_traces_without_cache_are_reproduced() {
-    let (diffa, runs) = (load(), runs(false));
-    assert!(runs.len() >= 10, "only {} runs found", runs.len());
-    for run in &runs {
-        check_run(&diffa, run);
-    }
+    check_runs("none", false, 10);
+}
+
+#[test]
+fn audio_traces_with_prefix_cache_are_reproduced() {
+    check_runs("prefix", true, 6);
+}
+
+#[test]
+fn text_traces_with_prefix_cache_are_reproduced() {
+    check_runs("prefix", false, 6);
+}
+
+#[test]
+fn audio_traces_with_dual_cache_are_reproduced() {
+    check_runs("dual", true, 7);
+}
+
+#[test]
+fn text_traces_with_dual_cache_are_reproduced() {
+    check_runs("dual", false, 7);
 }

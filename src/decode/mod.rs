@@ -4,7 +4,11 @@
 //! a time. The decisions themselves are made by the `select` kernel; the CPU only reads a small report.
 
 pub mod options;
+pub mod prompt;
+pub mod report;
 pub mod session;
 
-pub use options::{DecodeOptions, Remasking, Rule};
-pub use session::{Commit, Prompt, Session, StepReport};
+pub use options::{Cache, DecodeOptions, Remasking, Rule};
+pub use prompt::Prompt;
+pub use report::{Commit, StepReport};
+pub use session::Session;

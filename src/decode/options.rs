@@ -37,6 +37,57 @@ pub enum Rule {
     Threshold(f32),
     /// The n best rows while the n-th has confidence >= 1 - factor / (n + 1); until the block is full (Fast-dLLM).
     Factor(f32),
+    /// The n best rows while the doubts of all n, plus that of the n-th again, sum to less than the value;
+    /// until the block is full (Fast-dLLM++, arXiv 2606.02955, with value = 1 - margin).
+    Profile(f32),
+}
+
+/// Which keys and values are kept between the steps of a block (Fast-dLLM; model.md 6.4, 6.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cache {
+    /// Every row is computed at every step: the reference's decoder, exact.
+    #[default]
+    None,
+    /// Rows before the block are kept; the block and everything after it is computed. Approximate.
+    Prefix,
+    /// All rows but the block's own are kept. Approximate.
+    Dual,
+}
+
+impl FromStr for Cache {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "none" => Ok(Cache::None),
+            "prefix" => Ok(Cache::Prefix),
+            "dual" => Ok(Cache::Dual),
+            _ => Err(Error::usage("--cache", format!("`{text}` is not one of none, prefix, dual"))),
+        }
+    }
+}
+
+impl FromStr for Rule {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        let number = || {
+            value.parse::<f32>().map_err(|_| {
+                Error::usage("--rule", format!("`{text}` needs a number, for example {name}=0.9"))
+            })
+        };
+        match name {
+            "quota" if value.is_empty() => Ok(Rule::Quota),
+            "threshold" => Ok(Rule::Threshold(number()?)),
+            "factor" => Ok(Rule::Factor(number()?)),
+            "profile" => Ok(Rule::Profile(number()?)),
+            _ => Err(Error::usage(
+                "--rule",
+                format!("`{text}` is not one of quota, threshold=F, factor=F, profile=F"),
+            )),
+        }
+    }
 }
 
 /// All settings of one decode.
@@ -58,8 +109,14 @@ pub struct DecodeOptions {
     pub rule: Rule,
     /// Ids never predicted, or predicted with confidence 0.
     pub id_rules: IdRules,
-    /// End the answer once this id is committed with no mask before it in its block (the DIFFA-2 rule).
-    pub stop_id: Option<u32>,
+    /// Keys and values kept within a block.
+    pub cache: Cache,
+    /// End the answer once one of these ids (at most two) is committed with no mask before it in its block
+    /// (the DIFFA-2 rule).
+    pub stop_ids: Vec<u32>,
+    /// Commit all that is left of a block once the mean gap between the two best logits of its masked rows
+    /// reaches the bar for the (first, second, last) third of the block (Prophet, arXiv 2508.19982).
+    pub settled_gaps: Option<[f32; 3]>,
     /// Seed of noise and random remasking.
     pub seed: u32,
 }
@@ -76,7 +133,9 @@ impl Default for DecodeOptions {
             remasking: Remasking::default(),
             rule: Rule::default(),
             id_rules: IdRules::default(),
-            stop_id: None,
+            cache: Cache::default(),
+            stop_ids: Vec::new(),
+            settled_gaps: None,
             seed: 0,
         }
     }
@@ -98,11 +157,33 @@ impl DecodeOptions {
         self.steps / self.n_blocks()
     }
 
+    /// True if a block lasts until it is full, however many steps that takes.
+    pub fn is_until_empty(&self) -> bool {
+        self.rule != Rule::Quota || self.cache != Cache::None
+    }
+
+    /// Steps after which a block is given up: a model may predict the mask token again and again.
+    pub fn max_steps_per_block(&self) -> usize {
+        match self.is_until_empty() {
+            true => 4 * self.block_length.max(self.steps_per_block()),
+            false => self.steps_per_block(),
+        }
+    }
+
     /// The most rows one step can commit.
     pub fn max_commits(&self) -> usize {
-        match self.rule {
-            Rule::Quota => self.block_length.div_ceil(self.steps_per_block()),
-            Rule::Threshold(_) | Rule::Factor(_) => self.block_length,
+        match (self.rule, self.settled_gaps) {
+            (Rule::Quota, None) => self.block_length.div_ceil(self.steps_per_block()),
+            _ => self.block_length,
+        }
+    }
+
+    /// Plans needed for cached steps: their rows depend on the block only with the prefix cache.
+    pub(crate) fn cached_plans(&self) -> usize {
+        match self.cache {
+            Cache::None => 0,
+            Cache::Dual => 1,
+            Cache::Prefix => self.n_blocks(),
         }
     }
 
@@ -143,7 +224,15 @@ impl DecodeOptions {
                 Err(Error::usage("--rule threshold", format!("{value} is not between 0 and 1")))
             }
             Rule::Factor(value) => finite("--rule factor", value),
+            Rule::Profile(value) => finite("--rule profile", value),
+        }?;
+        if self.cfg_scale > 0.0 && self.cache != Cache::None {
+            return Err(Error::usage("--cfg-scale", "guidance is defined without a cache only; use --cache none"));
         }
+        if self.stop_ids.len() > 2 {
+            return Err(Error::usage("--stop", "at most two stop tokens are supported"));
+        }
+        Ok(())
     }
 }
 

@@ -1,70 +1,32 @@
-//! One request on the device: its rows, its frozen step plan, its step loop.
+//! One request on the device: its rows, its frozen plans, its step loop.
+//!
+//! The device decides everything: which rows are committed, when a block is over, what comes next. The
+//! CPU only queues forwards, one or a whole block of them ahead, and reads reports. Which forward comes
+//! next it predicts; a forward queued at the wrong moment finds its gate closed and costs nothing.
 
-use crate::decode::options::{DecodeOptions, Remasking, Rule};
-use crate::error::{Error, Result};
-use crate::gpu::plan::{Cost, Plan, PlanBuilder};
+use crate::decode::options::{Cache, DecodeOptions, Remasking, Rule};
+use crate::decode::prompt::{Prompt, record_prompts};
+use crate::decode::report::{StepReport, impossible, parse};
+use crate::error::Result;
+use crate::gpu::plan::{Cost, Plan, PlanBuilder, Turn};
 use crate::gpu::readback::Readback;
-use crate::gpu::{DType, Gpu, Tensor};
-use crate::model::llada::{Candidates, ForwardBuffers, Layout, Llada};
-use crate::ops::elementwise::{copy_rows, guidance};
-use crate::ops::embed::embed;
+use crate::gpu::{DType, Gpu};
+use crate::model::forward::{Answers, Forward, ForwardBuffers, Layout};
+use crate::model::llada::Llada;
+use crate::ops::elementwise::guidance;
 use crate::ops::lm_head::{LmHead, LmHeadBuffers, Noise, lm_head};
 use crate::ops::matmul::{Matmul, matmul};
 use crate::ops::select::{
-    COMMIT_WORDS, NO_STOP, REPORT_HEADER_WORDS, SelectArgs, SelectBuffers, SelectRule, select,
+    COMMIT_WORDS, REPORT_HEADER_WORDS, SelectArgs, SelectBuffers, SelectRule, select,
 };
 
-/// What the model is asked: token ids, and audio rows somewhere between them.
-#[derive(Debug, Clone, Copy)]
-pub struct Prompt<'a> {
-    /// Prompt token ids.
-    pub ids: &'a [u32],
-    /// Audio rows `[rows, d_model]` f32 and the token before which they go.
-    pub audio: Option<(&'a Tensor, usize)>,
-}
+/// Forwards queued ahead when a rule decides how long a block lasts.
+const RULE_BURST: usize = 4;
+/// Reports kept on the device, at most.
+const MAX_RING: usize = 64;
 
-impl Prompt<'_> {
-    fn audio_rows(&self) -> usize {
-        self.audio.map_or(0, |(rows, _)| rows.shape[0])
-    }
-
-    /// Rows before the answer: prompt tokens and audio.
-    pub fn rows(&self) -> usize {
-        self.ids.len() + self.audio_rows()
-    }
-}
-
-/// One committed token.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Commit {
-    /// Answer row, counted from the start of the answer.
-    pub position: usize,
-    /// Token id.
-    pub id: u32,
-    /// Confidence it was committed with.
-    pub confidence: f32,
-}
-
-/// What one denoising step did.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StepReport {
-    /// Block worked on.
-    pub block: usize,
-    /// Step within the block.
-    pub step: usize,
-    /// Tokens committed, in row order.
-    pub commits: Vec<Commit>,
-    /// Masked rows left in the block.
-    pub masked: usize,
-    /// Forwards so far (NFE).
-    pub forwards: usize,
-    /// True for the last step.
-    pub done: bool,
-    /// True if the answer ended at the stop token.
-    pub stopped: bool,
-}
-
-/// A decode in progress. Created once per request shape; the step loop allocates nothing on the device.
+/// A decode in progress, of one prompt or a batch. Created once per request shape; the step loop allocates
+/// nothing on the device.
 #[derive(Debug)]
 pub struct Session<'m> {
     gpu: Gpu,
@@ -73,126 +35,269 @@ pub struct Session<'m> {
     layout: Layout,
     buffers: ForwardBuffers,
     select: SelectBuffers,
-    step_plan: Plan,
+    full: Plan,
+    /// One for the dual cache; one per block for the prefix cache; none without a cache.
+    cached: Vec<Plan>,
     readback: Readback,
-    report_bytes: u64,
+    ring: usize,
+    answers: Vec<AnswerRows>,
+    /// Forwards of the batch seen in reports.
+    forwards: usize,
+    /// Block and step of the next forward.
+    at: (usize, usize),
+    done: bool,
+    rows_computed: usize,
+}
+
+/// One answer, as far as reports told.
+#[derive(Debug, Clone)]
+struct AnswerRows {
     ids: Vec<u32>,
     forwards: usize,
     done: bool,
 }
 
 impl<'m> Session<'m> {
-    /// Plans a decode of `prompt` and embeds the prompt.
+    /// Plans a decode of a batch of prompts and embeds them. All answers share the options; each is the
+    /// same as if it were decoded alone.
     ///
     /// Errors: invalid options, ids outside the vocabulary, rows beyond what the device can bind.
-    pub fn new(gpu: &Gpu, llada: &'m Llada, prompt: Prompt<'_>, options: &DecodeOptions) -> Result<Session<'m>> {
+    pub fn new(
+        gpu: &Gpu,
+        llada: &'m Llada,
+        prompts: &[Prompt<'_>],
+        options: &DecodeOptions,
+    ) -> Result<Session<'m>> {
         options.validate()?;
-        check_prompt(llada, &prompt)?;
+        for prompt in prompts {
+            prompt.check(llada)?;
+        }
         let branches = if options.cfg_scale > 0.0 { 2 } else { 1 };
+        let rows: Vec<usize> = prompts.iter().map(Prompt::rows).collect();
         let layout = Layout {
-            sequences: branches,
-            rows: prompt.rows() + options.gen_length,
+            prompt_rows: rows.repeat(branches),
+            gen_length: options.gen_length,
             candidates: options.block_length,
         };
-        let buffers = ForwardBuffers::new(gpu, llada.config(), layout)?;
-        let schedule = schedule(llada, options, layout);
-        let state = SelectBuffers::new(gpu, &schedule, 1)?;
-        let context = embed_prompt(gpu, llada, &prompt, layout)?;
+        let cached = options.cache != Cache::None;
+        let buffers = ForwardBuffers::new(gpu, llada.config(), &layout, cached)?;
+        let schedule = schedule(llada, options, branches, prompts.len() * layout.stride());
+        let state = SelectBuffers::new(gpu, &schedule, prompts.len())?;
+        let answers =
+            Answers { ids: &state.ids, rows: &state.rows, row_ids: &state.row_ids, branches };
+        let forward = Forward { llada, layout: &layout, buffers: &buffers, answers };
 
-        let mut plan = PlanBuilder::new(gpu, "step");
-        copy_rows(&mut plan, (&context, 0), branches * layout.rows, (&buffers.x, 0))?;
-        for branch in 0..branches {
-            let first = branch * layout.rows + prompt.rows();
-            embed(&mut plan, (&state.ids, 0), options.gen_length, &llada.wte, (&buffers.x, first))?;
-        }
-        let candidates = Candidates { rows: &state.rows, positions: &state.positions };
-        llada.record(&mut plan, layout, &buffers, candidates)?;
-        if branches == 2 {
-            guidance(&mut plan, &buffers.candidate_h, options.block_length, options.cfg_scale)?;
-        }
-        let head = LmHeadBuffers::new(gpu, options.block_length, llada.head())?;
+        let mut plan = PlanBuilder::new(gpu, "prompt");
+        record_prompts(&mut plan, llada, prompts, &layout, &buffers)?;
+        forward.record_prompt(&mut plan)?;
+        let prompt_plan = plan.freeze()?;
+
+        let head = LmHeadBuffers::new(gpu, prompts.len() * options.block_length, llada.head())?;
         let id_rules = options.id_rules.upload(gpu)?;
-        let noise = match options.temperature {
-            0.0 => Noise::None,
-            temperature => Noise::Gumbel { temperature, seed: options.seed },
-        };
-        let args = LmHead {
-            hidden: &buffers.candidate_h,
-            n_rows: options.block_length,
-            weight: llada.head(),
-            state: &state.state,
-            positions: &state.positions,
-            id_rules: &id_rules,
-            block_length: options.block_length,
-            noise,
-        };
-        lm_head(&mut plan, args, &head)?;
-        select(&mut plan, &schedule, &head.predictions, &state)?;
+        let decision = Decision { options, schedule: &schedule, head: &head, id_rules: &id_rules, state: &state };
 
-        let report_bytes = 4 * (REPORT_HEADER_WORDS + COMMIT_WORDS * options.max_commits()) as u64;
-        state.reset(gpu, &schedule, &[(prompt.rows(), prompt.rows())]);
+        let mut plan = PlanBuilder::new(gpu, "forward");
+        forward.record_full(&mut plan)?;
+        decision.record(&mut plan, &forward)?;
+        let turn = if cached { Turn::BlockStart } else { Turn::EveryStep };
+        let full = plan.freeze_gated(&state.state, turn)?;
+
+        let mut cached = Vec::new();
+        for block in 0..options.cached_plans() {
+            let tail = match options.cache {
+                Cache::Prefix => options.gen_length - (block + 1) * options.block_length,
+                Cache::None | Cache::Dual => 0,
+            };
+            let mut plan = PlanBuilder::new(gpu, "cached");
+            forward.record_cached(&mut plan, block, tail)?;
+            decision.record(&mut plan, &forward)?;
+            cached.push(plan.freeze_gated(&state.state, Turn::WithinBlock)?);
+        }
+
+        let first_rows: Vec<usize> = (0..prompts.len()).map(|s| layout.answer_row(s)).collect();
+        state.reset(gpu, &schedule, &first_rows);
+        prompt_plan.run(gpu)?;
+        let mask = llada.config().mask_token_id;
+        let answer = AnswerRows { ids: vec![mask; options.gen_length], forwards: 0, done: false };
         Ok(Session {
             gpu: gpu.clone(),
             llada,
+            full,
+            cached,
+            readback: Readback::new(gpu, state.report_stride_bytes() * schedule.ring as u64)?,
+            ring: schedule.ring,
+            answers: vec![answer; prompts.len()],
+            forwards: 0,
+            at: (0, 0),
+            done: false,
+            rows_computed: 0,
+            options: options.clone(),
             layout,
             buffers,
             select: state,
-            step_plan: plan.freeze()?,
-            readback: Readback::new(gpu, report_bytes)?,
-            report_bytes,
-            ids: vec![llada.config().mask_token_id; options.gen_length],
-            options: options.clone(),
-            forwards: 0,
-            done: false,
         })
     }
 
-    /// One denoising step: a forward, a decision, a report of a few dozen bytes. `None` once finished.
+    /// One denoising step of the first answer: a forward, a decision, a report of a few dozen bytes. `None`
+    /// once it is finished.
     pub fn step(&mut self) -> Result<Option<StepReport>> {
-        if self.done {
-            return Ok(None);
-        }
-        let mut encoder = self.step_plan.replay(&self.gpu);
-        self.readback.copy(&mut encoder, &self.select.report, self.report_bytes);
-        self.gpu.submit(encoder);
-        let words = self.readback.words(&self.gpu, self.report_bytes)?;
-        let report = parse_report(&words)?;
-        for commit in &report.commits {
-            match self.ids.get_mut(commit.position) {
-                Some(id) => *id = commit.id,
-                None => return Err(bad_report(format!("row {} of {}", commit.position, self.ids.len()))),
-            }
-        }
-        if let (true, Some(stop)) = (report.stopped, self.options.stop_id) {
-            let block = report.block * self.options.block_length;
-            if let Some(at) = self.ids[block..].iter().position(|id| *id == stop) {
-                self.ids[block + at..].fill(stop);
-            }
-        }
-        self.forwards = report.forwards;
-        self.done = report.done;
-        Ok(Some(report))
+        Ok(self.advance(1)?.into_iter().find(|report| report.sequence == 0))
     }
 
-    /// Runs all remaining steps; `on_step` sees every report and may stop the decode with an error.
+    /// Queues up to `n` denoising steps, waits once, and returns what they did, in order. Fewer are done
+    /// if the block or the answer ended before. Empty once everything is finished.
+    pub fn advance(&mut self, n: usize) -> Result<Vec<StepReport>> {
+        if self.done {
+            return Ok(Vec::new());
+        }
+        let n = n.clamp(1, self.ring);
+        let (block, first_step) = self.at;
+        let mut encoder = None;
+        for step in first_step..first_step + n {
+            if let Some(encoder) = encoder.take() {
+                self.gpu.submit(encoder);
+            }
+            encoder = Some(self.plan_at(block, step).replay(&self.gpu));
+        }
+        let mut reports = Vec::new();
+        if let Some(mut encoder) = encoder {
+            let bytes = self.report_bytes(n);
+            let slots = (0..n).map(|i| (self.forwards + i) % self.ring);
+            let stride = self.select.report_stride_bytes();
+            for (i, slot) in slots.enumerate() {
+                self.readback.copy(&mut encoder, (&self.select.report, slot as u64 * stride), i as u64 * bytes, bytes);
+            }
+            self.gpu.submit(encoder);
+            let words = self.readback.words(&self.gpu, n as u64 * bytes)?;
+            for slot in words.chunks_exact(bytes as usize / 4) {
+                reports.extend(self.read_slot(slot)?);
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Runs all remaining steps; `on_step` sees every report as soon as it is made and may stop the decode
+    /// with an error.
     pub fn run(&mut self, mut on_step: impl FnMut(&Session<'m>, &StepReport) -> Result<()>) -> Result<()> {
-        while let Some(report) = self.step()? {
-            on_step(self, &report)?;
+        while !self.done {
+            for report in self.advance(1)? {
+                on_step(self, &report)?;
+            }
         }
         Ok(())
     }
 
-    /// Answer ids so far; rows still masked hold the mask id.
-    pub fn ids(&self) -> &[u32] {
-        &self.ids
+    /// Runs all remaining steps without waiting for the device within a block of the fixed schedule, and
+    /// only now and then within one that a rule decides. Returns all reports.
+    pub fn run_ahead(&mut self) -> Result<Vec<StepReport>> {
+        let mut reports = Vec::new();
+        while !self.done {
+            let burst = match self.options.rule {
+                Rule::Quota => self.options.steps_per_block() - self.at.1.min(self.options.steps_per_block() - 1),
+                _ => RULE_BURST,
+            };
+            reports.extend(self.advance(burst)?);
+        }
+        Ok(reports)
     }
 
-    /// Forwards so far. With guidance, both branches count as one.
+    fn plan_at(&self, block: usize, step: usize) -> &Plan {
+        match self.cached.len() {
+            0 => &self.full,
+            _ if step == 0 => &self.full,
+            1 => &self.cached[0],
+            _ => &self.cached[block],
+        }
+    }
+
+    /// Bytes of a report that are read: for a single step of a single answer, no more than it can hold.
+    fn report_bytes(&self, n: usize) -> u64 {
+        if n == 1 && self.answers.len() == 1 {
+            return 4 * (REPORT_HEADER_WORDS + COMMIT_WORDS * self.options.max_commits()) as u64;
+        }
+        self.select.report_stride_bytes()
+    }
+
+    /// Takes in the reports of one forward; none if the forward did not run.
+    fn read_slot(&mut self, words: &[u32]) -> Result<Vec<StepReport>> {
+        let each = words.len() / self.answers.len();
+        let mut reports = Vec::new();
+        for (sequence, words) in words.chunks_exact(each).enumerate() {
+            let report = parse(sequence, words)?;
+            if report.number != self.forwards + 1 {
+                return Ok(Vec::new()); // its gate was closed; the slot holds an older report
+            }
+            reports.push(report);
+        }
+        self.rows_computed += self.rows_at(self.at);
+        self.forwards += 1;
+        let mut kept = Vec::new();
+        let mut block_over = true;
+        for report in reports {
+            block_over &= report.masked == 0;
+            self.at = (report.block, report.step + 1);
+            let answer = &mut self.answers[report.sequence];
+            if answer.done {
+                continue;
+            }
+            for commit in &report.commits {
+                match answer.ids.get_mut(commit.position) {
+                    Some(id) => *id = commit.id,
+                    None => return Err(impossible(format!("row {}", commit.position))),
+                }
+            }
+            if report.stopped {
+                fill_after_stop(&mut answer.ids, report.block * self.options.block_length, &self.options.stop_ids);
+            }
+            let waited = report.forwards == answer.forwards;
+            (answer.forwards, answer.done) = (report.forwards, report.done);
+            if !waited || report.done {
+                kept.push(report);
+            }
+        }
+        if block_over || self.at.1 >= self.options.max_steps_per_block() {
+            self.at = (self.at.0 + 1, 0);
+        }
+        self.done = self.answers.iter().all(|answer| answer.done);
+        Ok(kept)
+    }
+
+    fn rows_at(&self, (block, step): (usize, usize)) -> usize {
+        let rows = match self.options.cache {
+            Cache::None => return self.layout.total_rows(),
+            _ if step == 0 => return self.layout.total_rows(),
+            Cache::Dual => self.options.block_length,
+            Cache::Prefix => self.options.gen_length - block * self.options.block_length,
+        };
+        rows * self.layout.sequences()
+    }
+
+    /// Ids of the first answer so far; rows still masked hold the mask id.
+    pub fn ids(&self) -> &[u32] {
+        self.ids_of(0)
+    }
+
+    /// Ids of one answer of the batch so far.
+    pub fn ids_of(&self, sequence: usize) -> &[u32] {
+        self.answers.get(sequence).map_or(&[], |answer| &answer.ids)
+    }
+
+    /// Forwards of the batch so far. With guidance, both branches count as one.
     pub fn forwards(&self) -> usize {
         self.forwards
     }
 
-    /// True once the answer is complete.
+    /// Forwards that one answer of the batch needed so far (its NFE).
+    pub fn forwards_of(&self, sequence: usize) -> usize {
+        self.answers.get(sequence).map_or(0, |answer| answer.forwards)
+    }
+
+    /// Rows fed to the transformer so far, over all forwards.
+    pub fn rows_computed(&self) -> usize {
+        self.rows_computed
+    }
+
+    /// True once every answer is complete.
     pub fn is_done(&self) -> bool {
         self.done
     }
@@ -202,18 +307,20 @@ impl<'m> Session<'m> {
         &self.options
     }
 
-    /// Rows of one forward, all sequences together.
+    /// Rows of one full forward, all sequences together.
     pub fn rows(&self) -> usize {
-        self.layout.sequences * self.layout.rows
+        self.layout.total_rows()
     }
 
-    /// Arithmetic and traffic of one step.
-    pub fn step_cost(&self) -> Cost {
-        self.step_plan.cost()
+    /// Arithmetic and traffic of a full forward, and of a cached step if there is a cache.
+    pub fn step_costs(&self) -> (Cost, Option<Cost>) {
+        (self.full.cost(), self.cached.first().map(Plan::cost))
     }
 
-    /// Logits `[block_length, vocab]` of the last step's candidate rows, in row order. A debugging path:
-    /// it computes the output matrix again, without the fused reduction, and reads everything back.
+    /// Logits `[block_length, vocab]` of the last forward's candidate rows, in the order of the slots at
+    /// that forward: rows masked before it, then the others, each in row order. Rows that could not be
+    /// committed hold no meaningful values. A debugging path: it computes the output matrix again, without
+    /// the fused reduction, and reads everything back.
     pub fn logits(&self) -> Result<Vec<Vec<f32>>> {
         let (rows, vocab) = (self.options.block_length, self.llada.config().vocab_size);
         let logits = self.gpu.tensor("logits", DType::F32, &[rows, vocab])?;
@@ -225,103 +332,74 @@ impl<'m> Session<'m> {
     }
 }
 
-fn schedule(llada: &Llada, options: &DecodeOptions, layout: Layout) -> SelectArgs {
+/// After an early end everything behind the stop token becomes the stop token.
+fn fill_after_stop(ids: &mut [u32], from: usize, stop_ids: &[u32]) {
+    if let Some(at) = ids[from..].iter().position(|id| stop_ids.contains(id)) {
+        let stop = ids[from + at];
+        ids[from + at..].fill(stop);
+    }
+}
+
+/// The part of a plan after the forward: guidance, output matrix, selection.
+struct Decision<'a> {
+    options: &'a DecodeOptions,
+    schedule: &'a SelectArgs,
+    head: &'a LmHeadBuffers,
+    id_rules: &'a crate::gpu::Tensor,
+    state: &'a SelectBuffers,
+}
+
+impl Decision<'_> {
+    fn record(&self, plan: &mut PlanBuilder, forward: &Forward<'_>) -> Result<()> {
+        let hidden = &forward.buffers.candidate_h;
+        let rows = self.head.predictions.shape[0];
+        if self.options.cfg_scale > 0.0 {
+            guidance(plan, hidden, rows, self.options.cfg_scale)?;
+        }
+        let noise = match self.options.temperature {
+            0.0 => Noise::None,
+            temperature => Noise::Gumbel { temperature, seed: self.options.seed },
+        };
+        let args = LmHead {
+            hidden,
+            n_rows: rows,
+            weight: forward.llada.head(),
+            state: &self.state.state,
+            rows: &self.state.rows,
+            id_rules: self.id_rules,
+            block_length: self.options.block_length,
+            noise,
+        };
+        plan.rows_are_candidates(true);
+        lm_head(plan, args, self.head)?;
+        plan.rows_are_candidates(false);
+        select(plan, self.schedule, &self.head.predictions, self.state)
+    }
+}
+
+fn schedule(llada: &Llada, options: &DecodeOptions, branches: usize, branch_rows: usize) -> SelectArgs {
+    let ring = match options.rule {
+        Rule::Quota => options.steps_per_block().min(MAX_RING),
+        _ => RULE_BURST,
+    };
     SelectArgs {
         gen_length: options.gen_length,
         block_length: options.block_length,
         steps_per_block: options.steps_per_block(),
-        until_empty: options.rule != Rule::Quota,
+        until_empty: options.is_until_empty(),
         rule: match options.rule {
             Rule::Quota => SelectRule::Quota,
             Rule::Threshold(value) => SelectRule::Threshold(value),
             Rule::Factor(value) => SelectRule::Factor(value),
+            Rule::Profile(value) => SelectRule::Profile(value),
         },
         random: options.remasking == Remasking::Random,
         seed: options.seed,
         mask_id: llada.config().mask_token_id,
-        stop_id: options.stop_id.unwrap_or(NO_STOP),
-        n_branches: layout.sequences,
-        branch_rows: layout.rows,
+        stop_ids: options.stop_ids.clone(),
+        settled_gaps: options.settled_gaps,
+        n_branches: branches,
+        branch_rows,
+        ring,
     }
-}
-
-fn check_prompt(llada: &Llada, prompt: &Prompt<'_>) -> Result<()> {
-    let vocab = llada.config().vocab_size;
-    if let Some(id) = prompt.ids.iter().find(|id| **id as usize >= vocab) {
-        return Err(Error::Tokenizer {
-            path: llada.config().path.with_file_name("tokenizer.json"),
-            reason: format!("token id {id} is outside the model's vocabulary of {vocab}; the files do not match"),
-        });
-    }
-    if prompt.ids.is_empty() {
-        return Err(Error::usage("PROMPT", "is empty"));
-    }
-    if let Some((audio, position)) = prompt.audio {
-        let [_, cols] = audio.dims("prompt")?;
-        audio.expect_rows("prompt", 1, llada.config().d_model)?;
-        if position > prompt.ids.len() || cols != llada.config().d_model {
-            return Err(Error::Shape {
-                op: "prompt",
-                operand: audio.name.clone(),
-                expected: format!("an audio position within {} tokens", prompt.ids.len()),
-                got: vec![position],
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Embeddings of the prompt rows of every branch, `[sequences * rows, d_model]`; answer rows stay zero.
-/// The unconditional branch has every prompt token masked, and the same audio rows.
-fn embed_prompt(gpu: &Gpu, llada: &Llada, prompt: &Prompt<'_>, layout: Layout) -> Result<Tensor> {
-    let d = llada.config().d_model;
-    let n = prompt.ids.len();
-    let context = gpu.tensor("session.context", DType::F32, &[layout.sequences * layout.rows, d])?;
-    let mut ids = prompt.ids.to_vec();
-    ids.resize(layout.sequences * n, llada.config().mask_token_id);
-    let ids = gpu.tensor_from("session.prompt_ids", DType::U32, &[ids.len()], &ids)?;
-    let before = prompt.audio.map_or(n, |(_, position)| position);
-
-    let mut plan = PlanBuilder::new(gpu, "prompt");
-    for branch in 0..layout.sequences {
-        let (id0, row0) = (branch * n, branch * layout.rows);
-        embed(&mut plan, (&ids, id0), before, &llada.wte, (&context, row0))?;
-        if let Some((audio, _)) = prompt.audio {
-            let rows = audio.shape[0];
-            copy_rows(&mut plan, (audio, 0), rows, (&context, row0 + before))?;
-            embed(&mut plan, (&ids, id0 + before), n - before, &llada.wte, (&context, row0 + before + rows))?;
-        }
-    }
-    plan.freeze()?.run(gpu)?;
-    Ok(context)
-}
-
-fn parse_report(words: &[u32]) -> Result<StepReport> {
-    let header: [u32; REPORT_HEADER_WORDS] = words
-        .get(..REPORT_HEADER_WORDS)
-        .and_then(|h| h.try_into().ok())
-        .ok_or_else(|| bad_report(format!("{} words", words.len())))?;
-    let [block, step, committed, masked, done, forwards, stopped, _] = header;
-    let body = &words[REPORT_HEADER_WORDS..];
-    if committed as usize * COMMIT_WORDS > body.len() {
-        return Err(bad_report(format!("{committed} commits in {} words", body.len())));
-    }
-    let commits = body
-        .chunks_exact(COMMIT_WORDS)
-        .take(committed as usize)
-        .map(|c| Commit { position: c[0] as usize, id: c[1], confidence: f32::from_bits(c[2]) })
-        .collect();
-    Ok(StepReport {
-        block: block as usize,
-        step: step as usize,
-        commits,
-        masked: masked as usize,
-        forwards: forwards as usize,
-        done: done != 0,
-        stopped: stopped != 0,
-    })
-}
-
-fn bad_report(found: String) -> Error {
-    Error::Gpu { doing: "reading a step report".into(), message: format!("impossible content: {found}") }
 }

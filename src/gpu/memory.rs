@@ -24,19 +24,31 @@ impl Gpu {
                 missing: vec![format!("a buffer of {bytes} bytes for `{name}` {shape:?}; the limit is {limit}")],
             });
         }
+        let usage =
+            wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.buffer(name, bytes, usage)?;
+        Ok(Tensor { name: name.into(), dtype, shape: shape.to_vec(), buffer })
+    }
+
+    /// A tensor `[n, 3]` that a kernel fills with grids for indirect dispatch.
+    pub(crate) fn arguments_tensor(&self, name: &str, n: usize) -> Result<Tensor> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::INDIRECT;
+        let buffer = self.buffer(name, (12 * n as u64).next_multiple_of(16).max(16), usage)?;
+        Ok(Tensor { name: name.into(), dtype: DType::U32, shape: vec![n, 3], buffer })
+    }
+
+    fn buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         Counters::add(&self.counters().buffers, 1);
         Counters::add(&self.counters().buffer_bytes, bytes);
-        let buffer = self.scoped(&format!("allocating {bytes} bytes for `{name}`"), || {
+        let label = format!("diffa.{name}");
+        self.scoped(&format!("allocating {bytes} bytes for `{name}`"), || {
             self.device().create_buffer(&wgpu::BufferDescriptor {
-                label: Some(&format!("diffa.{name}")),
+                label: Some(&label),
                 size: bytes,
-                usage: wgpu::BufferUsages::STORAGE
-                    | wgpu::BufferUsages::COPY_SRC
-                    | wgpu::BufferUsages::COPY_DST,
+                usage,
                 mapped_at_creation: false,
             })
-        })?;
-        Ok(Tensor { name: name.into(), dtype, shape: shape.to_vec(), buffer })
+        })
     }
 
     /// A new tensor holding `data`.
@@ -100,7 +112,8 @@ impl Gpu {
             let _ = sender.send(result);
         });
         self.wait()?;
-        match receiver.try_recv() {
+        // The callback may run on another thread that polls the same device, a moment after this wait.
+        match receiver.recv_timeout(std::time::Duration::from_secs(60)) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => return Err(fail(e.to_string())),
             Err(_) => return Err(fail("the map never completed".into())),

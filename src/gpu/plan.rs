@@ -7,8 +7,29 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::counters::Counters;
-use crate::gpu::kernel::{Access, Kernel, Variant};
-use crate::gpu::{Gpu, Tensor};
+use crate::gpu::kernel::{Access, Kernel, Variant, kernel};
+use crate::gpu::{DType, Gpu, Tensor};
+
+kernel! {
+    /// arguments[i] = the grid of dispatch i if the decode state wants this plan now, zeros if not
+    GATE = "gate" {
+        params: GateParams { n_steps: u32, wanted: u32 },
+        bindings: [read state, read grids, write out],
+        slots: [],
+        consts: [],
+    }
+}
+
+/// When a gated plan runs; the numbers are the shader's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// In the first step of a block.
+    BlockStart = 0,
+    /// In any later step.
+    WithinBlock = 1,
+    /// In every step until the answer is done.
+    EveryStep = 2,
+}
 
 /// Arithmetic and traffic of one dispatch, for slicing and for benchmarks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,8 +40,27 @@ pub struct Cost {
     pub bytes: u64,
 }
 
-/// Number of workgroups in x, y, z.
-pub(crate) type Grid = [u32; 3];
+/// Number of workgroups, and what it depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    groups: [u32; 3],
+    /// Rows that one group in y covers, if y counts rows; 0 otherwise.
+    rows_per_group: u32,
+}
+
+impl From<[u32; 3]> for Grid {
+    fn from(groups: [u32; 3]) -> Grid {
+        Grid { groups, rows_per_group: 0 }
+    }
+}
+
+impl Grid {
+    /// `columns` groups in x and as many in y as `rows` need.
+    pub(crate) fn over_rows(columns: usize, rows: usize, rows_per_group: usize) -> Grid {
+        let groups = [columns as u32, rows.div_ceil(rows_per_group) as u32, 1];
+        Grid { groups, rows_per_group: rows_per_group as u32 }
+    }
+}
 
 /// Workgroups per dimension allowed everywhere (WebGPU's default limit).
 const MAX_GROUPS: u32 = 65_535;
@@ -30,10 +70,10 @@ const MAX_GROUPS: u32 = 65_535;
 pub(crate) fn linear_grid(groups: usize) -> Grid {
     let groups = groups as u32;
     if groups <= MAX_GROUPS {
-        return [groups, 1, 1];
+        return [groups, 1, 1].into();
     }
     let rows = groups.div_ceil(MAX_GROUPS);
-    [groups.div_ceil(rows), rows, 1]
+    [groups.div_ceil(rows), rows, 1].into()
 }
 
 #[derive(Debug)]
@@ -54,6 +94,7 @@ pub struct PlanBuilder {
     name: String,
     params: Vec<u8>,
     pending: Vec<Pending>,
+    live_rows: bool,
 }
 
 const PARAMS_ALIGN: usize = 256;
@@ -61,12 +102,18 @@ const PARAMS_ALIGN: usize = 256;
 impl PlanBuilder {
     /// An empty plan; `name` appears in labels and messages.
     pub fn new(gpu: &Gpu, name: &str) -> PlanBuilder {
-        PlanBuilder { gpu: gpu.clone(), name: name.into(), params: Vec::new(), pending: Vec::new() }
+        PlanBuilder { gpu: gpu.clone(), name: name.into(), params: Vec::new(), pending: Vec::new(), live_rows: false }
     }
 
     /// The device the plan is for.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    /// From here on, rows are candidate rows of the current block: behind a gate, grids over them shrink to
+    /// the rows that may still be committed.
+    pub(crate) fn rows_are_candidates(&mut self, yes: bool) {
+        self.live_rows = yes;
     }
 
     /// A small tensor to bind where an optional operand is absent.
@@ -83,18 +130,22 @@ impl PlanBuilder {
         variant: Variant,
         params: P,
         bindings: &[&Tensor],
-        grid: Grid,
+        grid: impl Into<Grid>,
         cost: Cost,
     ) -> Result<()> {
-        if grid.contains(&0) {
+        let mut grid = grid.into();
+        if grid.groups.contains(&0) {
             return Ok(());
         }
-        if bindings.len() != kernel.bindings.len() || grid.iter().any(|g| *g > MAX_GROUPS) {
+        if !self.live_rows {
+            grid.rows_per_group = 0;
+        }
+        if bindings.len() != kernel.bindings.len() || grid.groups.iter().any(|g| *g > MAX_GROUPS) {
             return Err(Error::Shape {
                 op: kernel.name,
                 operand: "bindings, grid".into(),
                 expected: format!("{} bindings, a grid within {MAX_GROUPS}", kernel.bindings.len()),
-                got: grid.iter().map(|g| *g as usize).chain([bindings.len()]).collect(),
+                got: grid.groups.iter().map(|g| *g as usize).chain([bindings.len()]).collect(),
             });
         }
         for (i, written) in bindings.iter().enumerate() {
@@ -126,7 +177,35 @@ impl PlanBuilder {
 
     /// Creates everything the plan needs on the device.
     pub fn freeze(self) -> Result<Plan> {
-        let gpu = self.gpu;
+        let steps = self.freeze_steps()?;
+        let slices = slice(&steps, self.gpu.caps().flops_per_submit());
+        Ok(Plan { name: self.name, steps, slices, arguments: None })
+    }
+
+    /// Like [`PlanBuilder::freeze`], but the plan runs only when the decode state on the device wants it:
+    /// see `shaders/gate.wgsl`.
+    pub(crate) fn freeze_gated(self, state: &Tensor, turn: Turn) -> Result<Plan> {
+        let mut steps = self.freeze_steps()?;
+        let gpu = &self.gpu;
+        let grids: Vec<[u32; 4]> = steps
+            .iter()
+            .map(|s| [s.grid.groups[0], s.grid.groups[1], s.grid.groups[2], s.grid.rows_per_group])
+            .collect();
+        let grids = gpu.tensor_from("gate.grids", DType::U32, &[grids.len(), 4], &grids)?;
+        let arguments = gpu.arguments_tensor("gate.arguments", steps.len())?;
+        let mut builder = PlanBuilder::new(gpu, &self.name);
+        let params = GateParams { n_steps: steps.len() as u32, wanted: turn as u32 };
+        let groups = (steps.len() as u32).div_ceil(64);
+        let bindings = [state, &grids, &arguments];
+        builder.dispatch(&GATE, Variant::default(), params, &bindings, [groups, 1, 1], Cost::default())?;
+        let gate = builder.freeze_steps()?;
+        steps.splice(0..0, gate);
+        let slices = slice(&steps, gpu.caps().flops_per_submit());
+        Ok(Plan { name: self.name, steps, slices, arguments: Some(arguments) })
+    }
+
+    fn freeze_steps(&self) -> Result<Vec<Step>> {
+        let gpu = &self.gpu;
         let params = gpu.scoped(&format!("freezing plan `{}`", self.name), || {
             Counters::add(&gpu.counters().buffers, 1);
             gpu.device().create_buffer(&wgpu::BufferDescriptor {
@@ -137,40 +216,39 @@ impl PlanBuilder {
             })
         })?;
         gpu.queue().write_buffer(&params, 0, &self.params);
-        let mut steps = Vec::with_capacity(self.pending.len());
-        for pending in &self.pending {
-            let pipeline = gpu.pipeline(pending.kernel, &pending.variant)?;
-            Counters::add(&gpu.counters().bind_groups, 1);
-            let bind_group = gpu.scoped(&format!("binding `{}` of plan `{}`", pending.kernel.name, self.name), || {
-                let uniform = wgpu::BufferBinding {
-                    buffer: &params,
-                    offset: pending.params_at as u64,
-                    size: wgpu::BufferSize::new(pending.params_len as u64),
-                };
-                let mut entries =
-                    vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
-                for (i, tensor) in pending.bindings.iter().enumerate() {
-                    entries.push(wgpu::BindGroupEntry {
-                        binding: i as u32 + 1,
-                        resource: tensor.buffer.as_entire_binding(),
-                    });
-                }
-                gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some(pending.kernel.name),
-                    layout: &pipeline.layout,
-                    entries: &entries,
-                })
-            })?;
-            steps.push(Step {
-                kernel: pending.kernel.name,
-                pipeline: pipeline.pipeline,
-                bind_group,
-                grid: pending.grid,
-                cost: pending.cost,
-            });
-        }
-        let slices = slice(&steps, gpu.caps().flops_per_submit());
-        Ok(Plan { name: self.name, steps, slices })
+        self.pending.iter().map(|pending| self.freeze_step(pending, &params)).collect()
+    }
+
+    fn freeze_step(&self, pending: &Pending, params: &wgpu::Buffer) -> Result<Step> {
+        let gpu = &self.gpu;
+        let pipeline = gpu.pipeline(pending.kernel, &pending.variant)?;
+        Counters::add(&gpu.counters().bind_groups, 1);
+        let doing = format!("binding `{}` of plan `{}`", pending.kernel.name, self.name);
+        let bind_group = gpu.scoped(&doing, || {
+            let uniform = wgpu::BufferBinding {
+                buffer: params,
+                offset: pending.params_at as u64,
+                size: wgpu::BufferSize::new(pending.params_len as u64),
+            };
+            let mut entries =
+                vec![wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(uniform) }];
+            for (i, tensor) in pending.bindings.iter().enumerate() {
+                let resource = tensor.buffer.as_entire_binding();
+                entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
+            }
+            gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(pending.kernel.name),
+                layout: &pipeline.layout,
+                entries: &entries,
+            })
+        })?;
+        Ok(Step {
+            kernel: pending.kernel.name,
+            pipeline: pipeline.pipeline,
+            bind_group,
+            grid: pending.grid,
+            cost: pending.cost,
+        })
     }
 }
 
@@ -203,6 +281,8 @@ pub struct Plan {
     name: String,
     steps: Vec<Step>,
     slices: Vec<usize>,
+    /// Grids written by the gate, which is step 0; `[len - 1, 3]`.
+    arguments: Option<Tensor>,
 }
 
 impl Plan {
@@ -231,10 +311,19 @@ impl Plan {
 
     /// Encodes dispatches `range` into an open compute pass: the whole replay. Never submits or waits.
     pub fn encode(&self, pass: &mut wgpu::ComputePass<'_>, range: std::ops::Range<usize>) {
-        for step in &self.steps[range] {
+        for i in range {
+            let step = &self.steps[i];
             pass.set_pipeline(&step.pipeline);
             pass.set_bind_group(0, &step.bind_group, &[]);
-            pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+            match &self.arguments {
+                Some(arguments) if i > 0 => {
+                    pass.dispatch_workgroups_indirect(&arguments.buffer, 12 * (i as u64 - 1));
+                }
+                _ => {
+                    let [x, y, z] = step.grid.groups;
+                    pass.dispatch_workgroups(x, y, z);
+                }
+            }
         }
     }
 
@@ -278,7 +367,7 @@ mod tests {
     #[test]
     fn grids_fold_and_cover() {
         for groups in [0, 1, 65_535, 65_536, 196_608, 1_000_001] {
-            let [x, y, z] = linear_grid(groups);
+            let [x, y, z] = linear_grid(groups).groups;
             assert!(x as usize * y as usize >= groups && x <= 65_535 && y <= 65_535 && z == 1);
             assert!((x as usize * y as usize) < groups + y as usize + 1);
         }

@@ -26,9 +26,15 @@ impl Readback {
         Ok(Readback { staging, capacity })
     }
 
-    /// Appends to `encoder` a copy of the first `bytes` of `source`.
-    pub(crate) fn copy(&self, encoder: &mut wgpu::CommandEncoder, source: &Tensor, bytes: u64) {
-        encoder.copy_buffer_to_buffer(&source.buffer, 0, &self.staging, 0, bytes.min(self.capacity));
+    /// Appends to `encoder` a copy of `bytes` of `source` from byte `offset` on, to byte `to` of the staging buffer.
+    pub(crate) fn copy(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        (source, offset): (&Tensor, u64),
+        to: u64,
+        bytes: u64,
+    ) {
+        encoder.copy_buffer_to_buffer(&source.buffer, offset, &self.staging, to, bytes);
     }
 
     /// Waits for the device and returns the first `bytes` as words.

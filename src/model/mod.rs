@@ -3,6 +3,7 @@
 pub mod adapters;
 pub mod config;
 pub mod encoder;
+pub mod forward;
 pub mod hearing;
 pub mod llada;
 pub mod source;

@@ -36,6 +36,16 @@ kernel! {
 }
 
 kernel! {
+    /// out[rows[r], c] = x[x_row0 + r, c]
+    SCATTER_ROWS = "scatter_rows" {
+        params: ScatterRowsParams { n_rows: u32, n_cols: u32, x_row0: u32, list0: u32 },
+        bindings: [read x, read rows, write out],
+        slots: [],
+        consts: [],
+    }
+}
+
+kernel! {
     /// out[p, c] = sum_t softmax_t(layer_weights[p, t]) * y[t, p, c]
     QFORMER_MIX = "qformer_mix" {
         params: QformerMixParams { n_targets: u32, n_prompts: u32, n_cols: u32 },
@@ -106,6 +116,29 @@ pub fn gather_rows(
     let len = n_rows * n_cols;
     let grid = linear_grid(len.div_ceil(64));
     plan.dispatch(&GATHER_ROWS, Variant::default(), params, &[x, rows, out], grid, moved(len, 0))
+}
+
+/// `out[list[list0 + r]] = x[x_row0 + r]` for `n_rows` rows; entries of the u32 list must be distinct.
+pub fn scatter_rows(
+    plan: &mut PlanBuilder,
+    (x, x_row0): (&Tensor, usize),
+    (list, list0): (&Tensor, usize),
+    n_rows: usize,
+    out: &Tensor,
+) -> Result<()> {
+    let [_, n_cols] = x.dims("scatter_rows")?;
+    x.expect_rows("scatter_rows", x_row0 + n_rows, n_cols)?;
+    list.expect_len("scatter_rows", list0 + n_rows)?;
+    out.expect_rows("scatter_rows", 0, n_cols)?;
+    let params = ScatterRowsParams {
+        n_rows: n_rows as u32,
+        n_cols: n_cols as u32,
+        x_row0: x_row0 as u32,
+        list0: list0 as u32,
+    };
+    let len = n_rows * n_cols;
+    let grid = linear_grid(len.div_ceil(64));
+    plan.dispatch(&SCATTER_ROWS, Variant::default(), params, &[x, list, out], grid, moved(len, 0))
 }
 
 /// `y` `[n_targets * n_prompts, n_cols]`, `layer_weights` `[n_prompts, n_targets]` -> `out` `[n_prompts, n_cols]`.

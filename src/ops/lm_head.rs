@@ -2,18 +2,18 @@
 
 use crate::error::Result;
 use crate::gpu::kernel::{Variant, kernel};
-use crate::gpu::plan::{Cost, PlanBuilder};
+use crate::gpu::plan::{Cost, Grid, PlanBuilder};
 use crate::gpu::{DType, Gpu, Matrix, Tensor};
 use crate::ops::matmul::weights_fragment;
 
 kernel! {
-    /// logits[r, id] = sum_k h[r, k] w[id, k], reduced per group of ids to (best score, id, logit) and (max, sum of exp)
+    /// logits[r, id] = sum_k h[r, k] w[id, k], reduced per group of ids to (best score, id, logit, second score) and (max, sum of exp)
     LM_HEAD = "lm_head" {
         params: LmHeadParams {
             n_rows: u32, k: u32, vocab: u32, slab_rows: u32, first_id: u32, first_group: u32, n_groups: u32,
             block_length: u32, seed: u32, temperature: f32,
         },
-        bindings: [read h, read w, read state, read positions, read id_rules, read noise, write partials],
+        bindings: [read h, read w, read state, read rows, read id_rules, read noise, write partials],
         slots: [
             weights: "weights_f32" | "weights_f16" | "weights_bf16",
             noise: "noise_none" | "noise_gumbel" | "noise_given",
@@ -23,7 +23,7 @@ kernel! {
 }
 
 kernel! {
-    /// predictions[r] = (argmax id, softmax probability of that id), from the partial results in order
+    /// predictions[r] = (argmax id, softmax probability of that id, gap to the second best), from the partial results in order
     LM_HEAD_MERGE = "lm_head_merge" {
         params: LmHeadMergeParams { n_groups: u32 },
         bindings: [read partials, read id_rules, write predictions],
@@ -83,7 +83,7 @@ pub struct LmHeadBuffers {
     partials: Tensor,
     n_groups: usize,
     nr: u32,
-    /// `[n_rows, 2]`: id and confidence bits.
+    /// `[n_rows, 4]`: id, confidence bits, bits of the gap between the two best logits, 0.
     pub predictions: Tensor,
 }
 
@@ -96,7 +96,7 @@ impl LmHeadBuffers {
             partials: gpu.tensor("lm_head.partials", DType::U32, &[n_rows, n_groups, PARTIAL_WORDS])?,
             n_groups,
             nr,
-            predictions: gpu.tensor("lm_head.predictions", DType::U32, &[n_rows, 2])?,
+            predictions: gpu.tensor("lm_head.predictions", DType::U32, &[n_rows, 4])?,
         })
     }
 }
@@ -114,10 +114,10 @@ pub struct LmHead<'a> {
     pub n_rows: usize,
     /// Output matrix `[vocab, k]`.
     pub weight: &'a Matrix,
-    /// Sequence states of the selection kernel.
+    /// State of the selection kernel.
     pub state: &'a Tensor,
-    /// Positions of the candidate rows.
-    pub positions: &'a Tensor,
+    /// Rows of the candidates in the forward.
+    pub rows: &'a Tensor,
     /// Uploaded [`IdRules`].
     pub id_rules: &'a Tensor,
     /// Candidate rows per sequence.
@@ -130,8 +130,8 @@ pub struct LmHead<'a> {
 pub fn lm_head(plan: &mut PlanBuilder, args: LmHead<'_>, buffers: &LmHeadBuffers) -> Result<()> {
     let LmHead { hidden, n_rows, weight, .. } = args;
     hidden.expect_rows("lm_head", n_rows, weight.cols)?;
-    args.positions.expect_len("lm_head", n_rows)?;
-    buffers.predictions.expect("lm_head", &[n_rows, 2])?;
+    args.rows.expect_len("lm_head", n_rows)?;
+    buffers.predictions.expect("lm_head", &[n_rows, 4])?;
     let unused = plan.unused()?;
     let (fragment, temperature, seed, noise) = match args.noise {
         Noise::None => ("noise_none", 0.0, 0, &unused),
@@ -159,10 +159,10 @@ pub fn lm_head(plan: &mut PlanBuilder, args: LmHead<'_>, buffers: &LmHeadBuffers
         let variant =
             Variant::fragments(&[weights_fragment(weight.dtype), fragment]).with("MR", MR as u32).with("NR", buffers.nr);
         let slab_groups = groups(slab_rows, buffers.nr);
-        let grid = [slab_groups as u32, n_rows.div_ceil(MR) as u32, 1];
+        let grid = Grid::over_rows(slab_groups, n_rows, MR);
         let cost = Cost { flops: 2 * (n_rows * slab_rows * k) as u64, bytes: slab.tensor.byte_len() };
         let bindings =
-            [hidden, &slab.tensor, args.state, args.positions, args.id_rules, noise, &buffers.partials];
+            [hidden, &slab.tensor, args.state, args.rows, args.id_rules, noise, &buffers.partials];
         plan.dispatch(&LM_HEAD, variant, params, &bindings, grid, cost)?;
         first_group += slab_groups;
     }

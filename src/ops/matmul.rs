@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Variant, kernel};
-use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
+use crate::gpu::plan::{Cost, Grid, PlanBuilder, linear_grid};
 use crate::gpu::{DType, Matrix, Slab, Tensor};
 
 kernel! {
@@ -195,12 +195,12 @@ fn slab_product(
             plan.dispatch(&MATMUL_NAIVE, weights, params, &bindings, grid, cost)
         }
         MatmulVariant::Direct { mr, nr } => {
-            let grid = [slab_cols.div_ceil(64 * nr as usize) as u32, m.div_ceil(mr as usize) as u32, 1];
+            let grid = Grid::over_rows(slab_cols.div_ceil(64 * nr as usize), m, mr as usize);
             let variant = weights.with("MR", mr).with("NR", nr);
             plan.dispatch(&MATMUL_DIRECT, variant, params, &bindings, grid, cost)
         }
         MatmulVariant::Tile => {
-            let grid = [slab_cols.div_ceil(64) as u32, m.div_ceil(64) as u32, 1];
+            let grid = Grid::over_rows(slab_cols.div_ceil(64), m, 64);
             plan.dispatch(&MATMUL_TILE, weights, params, &bindings, grid, cost)
         }
     }

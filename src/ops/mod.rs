@@ -35,10 +35,12 @@ pub static REGISTRY: &[&Kernel] = &[
     &elementwise::SILU_GATE,
     &elementwise::COPY_ROWS,
     &elementwise::GATHER_ROWS,
+    &elementwise::SCATTER_ROWS,
     &elementwise::QFORMER_MIX,
     &elementwise::GUIDANCE,
     &embed::EMBED,
     &lm_head::LM_HEAD,
     &lm_head::LM_HEAD_MERGE,
     &select::SELECT,
+    &crate::gpu::plan::GATE,
 ];

@@ -18,7 +18,7 @@ kernel! {
 kernel! {
     /// out[r, c] = x[r, c] / sqrt(mean_c(x[r, c]^2) + eps) * weight[c]
     RMS_NORM = "rms_norm" {
-        params: RmsNormParams { n_rows: u32, n_cols: u32, eps: f32 },
+        params: RmsNormParams { n_rows: u32, n_cols: u32, row0: u32, eps: f32 },
         bindings: [read x, read weight, write out],
         slots: [],
         consts: [WG: 64 | 256],
@@ -61,19 +61,19 @@ pub fn layer_norm(
     plan.dispatch(&LAYER_NORM, variant, params, &bindings, linear_grid(rows), cost)
 }
 
-/// `out[..rows] = RMSNorm(x[..rows])`, f32 `[.., n_cols]`, weight `[n_cols]`.
+/// `out[row0 ..][..rows] = RMSNorm(x[row0 ..][..rows])`, f32 `[.., n_cols]`, weight `[n_cols]`.
 pub fn rms_norm(
     plan: &mut PlanBuilder,
     x: &Tensor,
-    rows: usize,
+    (row0, rows): (usize, usize),
     weight: &Tensor,
     eps: f32,
     out: &Tensor,
 ) -> Result<()> {
     let n_cols = weight.len();
-    x.expect_rows("rms_norm", rows, n_cols)?;
-    out.expect_rows("rms_norm", rows, n_cols)?;
-    let params = RmsNormParams { n_rows: rows as u32, n_cols: n_cols as u32, eps };
+    x.expect_rows("rms_norm", row0 + rows, n_cols)?;
+    out.expect_rows("rms_norm", row0 + rows, n_cols)?;
+    let params = RmsNormParams { n_rows: rows as u32, n_cols: n_cols as u32, row0: row0 as u32, eps };
     let cost = Cost { flops: 4 * (rows * n_cols) as u64, bytes: 8 * (rows * n_cols) as u64 };
     let variant = Variant::default().with("WG", lanes(plan));
     plan.dispatch(&RMS_NORM, variant, params, &[x, weight, out], linear_grid(rows), cost)

@@ -10,27 +10,30 @@ kernel! {
     SELECT = "select" {
         params: SelectParams {
             gen_length: u32, block_length: u32, steps_per_block: u32, until_empty: u32,
-            rule: u32, rule_value: f32, random: u32, seed: u32, mask_id: u32, stop_id: u32,
-            n_branches: u32, branch_rows: u32, n_sequences: u32,
+            rule: u32, rule_value: f32, random: u32, seed: u32, mask_id: u32, stop_id: u32, other_stop_id: u32,
+            gap_early: f32, gap_middle: f32, gap_late: f32,
+            n_branches: u32, branch_rows: u32, n_sequences: u32, ring: u32,
         },
         bindings: [
-            read predictions, write state, write ids, write rows, write positions, write scratch, write report,
+            read predictions, write state, write ids, write rows, write row_ids, write scratch, write report,
         ],
         slots: [],
         consts: [],
     }
 }
 
-/// Words of one sequence's state on the device; the layout is in `shaders/select.wgsl`.
-pub const STATE_WORDS: usize = 16;
+/// Words of the batch in the state; the layout is in `shaders/select.wgsl`.
+const BATCH_WORDS: usize = 16;
+/// Words of each sequence in the state.
+const SEQUENCE_WORDS: usize = 16;
 /// Words before the commits in a report.
 pub const REPORT_HEADER_WORDS: usize = 8;
 /// Words of one commit in a report: answer row, id, confidence bits.
 pub const COMMIT_WORDS: usize = 3;
-/// `stop_id` of a decode without an early end.
-pub const NO_STOP: u32 = u32::MAX;
+/// An id that is never predicted, for an absent stop token.
+const NO_ID: u32 = u32::MAX;
 
-/// Which masked rows a step commits, in the kernel's terms.
+/// Which masked rows a step commits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SelectRule {
     /// The fixed schedule.
@@ -39,10 +42,12 @@ pub enum SelectRule {
     Threshold(f32),
     /// Fast-dLLM's factor rule.
     Factor(f32),
+    /// Fast-dLLM++'s profile rule.
+    Profile(f32),
 }
 
 /// The schedule of one decode, the same for all its sequences.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SelectArgs {
     /// Answer rows.
     pub gen_length: usize,
@@ -60,27 +65,31 @@ pub struct SelectArgs {
     pub seed: u32,
     /// Id of the mask token.
     pub mask_id: u32,
-    /// Id that ends the answer early, or [`NO_STOP`].
-    pub stop_id: u32,
+    /// Up to two ids that end an answer early.
+    pub stop_ids: Vec<u32>,
+    /// Mean logit gaps (early, middle, late) at which everything left in a block is committed.
+    pub settled_gaps: Option<[f32; 3]>,
     /// 2 with classifier-free guidance, else 1.
     pub n_branches: usize,
     /// Rows between a branch and the next.
     pub branch_rows: usize,
+    /// Reports kept on the device before the oldest is overwritten.
+    pub ring: usize,
 }
 
 /// Decode state on the device, for `n_sequences` answers.
 #[derive(Debug, Clone)]
 pub struct SelectBuffers {
-    /// `[sequences, STATE_WORDS]`.
+    /// Schedule and counters; layout in `shaders/select.wgsl`.
     pub state: Tensor,
     /// Answer ids `[sequences, gen_length]`.
     pub ids: Tensor,
     /// Rows of the current block in the forward, masked ones first, `[branches * sequences * block_length]`.
     pub rows: Tensor,
-    /// Their positions.
-    pub positions: Tensor,
+    /// Ids at those rows, `[sequences * block_length]`.
+    pub row_ids: Tensor,
     scratch: Tensor,
-    /// `[sequences, header + commits]`.
+    /// `[ring, sequences, header + commits]`.
     pub report: Tensor,
     n_sequences: usize,
 }
@@ -88,41 +97,46 @@ pub struct SelectBuffers {
 impl SelectBuffers {
     /// Buffers for a schedule.
     pub fn new(gpu: &Gpu, args: &SelectArgs, n_sequences: usize) -> Result<SelectBuffers> {
-        let candidates = args.n_branches * n_sequences * args.block_length;
-        let report = REPORT_HEADER_WORDS + COMMIT_WORDS * args.block_length;
+        let (s, length) = (n_sequences, args.block_length);
+        let buffer = |name: &str, shape: &[usize]| gpu.tensor(&format!("select.{name}"), DType::U32, shape);
         Ok(SelectBuffers {
-            state: gpu.tensor("select.state", DType::U32, &[n_sequences, STATE_WORDS])?,
-            ids: gpu.tensor("select.ids", DType::U32, &[n_sequences, args.gen_length])?,
-            rows: gpu.tensor("select.rows", DType::U32, &[candidates])?,
-            positions: gpu.tensor("select.positions", DType::U32, &[candidates])?,
-            scratch: gpu.tensor("select.scratch", DType::U32, &[n_sequences, 2, args.block_length])?,
-            report: gpu.tensor("select.report", DType::U32, &[n_sequences, report])?,
+            state: buffer("state", &[BATCH_WORDS + s * SEQUENCE_WORDS])?,
+            ids: buffer("ids", &[s, args.gen_length])?,
+            rows: buffer("rows", &[args.n_branches * s * length])?,
+            row_ids: buffer("row_ids", &[s * length])?,
+            scratch: buffer("scratch", &[s, 2, length])?,
+            report: buffer("report", &[args.ring, s, REPORT_HEADER_WORDS + COMMIT_WORDS * length])?,
             n_sequences,
         })
     }
 
+    /// Bytes of one forward's reports.
+    pub fn report_stride_bytes(&self) -> u64 {
+        (self.report.shape[1] * self.report.shape[2] * 4) as u64
+    }
+
     /// Sets all sequences to the start: every answer row masked, block 0, step 0.
-    /// `answer_rows[s]` is (row, position) of the first answer row of sequence `s`.
-    pub fn reset(&self, gpu: &Gpu, args: &SelectArgs, answer_rows: &[(usize, usize)]) {
+    /// `answer_rows[s]` is the row of the first answer row of sequence `s` in the forward.
+    pub fn reset(&self, gpu: &Gpu, args: &SelectArgs, answer_rows: &[usize]) {
         let length = args.block_length as u32;
-        let (mut state, mut rows, mut positions) = (Vec::new(), Vec::new(), Vec::new());
-        for &(row, position) in answer_rows {
-            let mut words = [0u32; STATE_WORDS];
-            words[4] = length; // masked rows at the start of the block
-            words[5] = row as u32;
-            words[6] = position as u32;
-            words[7] = length; // live rows
+        let mut state = vec![0u32; BATCH_WORDS];
+        state[4] = (args.n_branches * answer_rows.len()) as u32 * length; // live rows
+        let mut rows = Vec::new();
+        for &row in answer_rows {
+            let mut words = [0u32; SEQUENCE_WORDS];
+            words[0] = length; // masked rows now
+            words[1] = length; // and when the block began
+            words[4] = row as u32;
             state.extend(words);
         }
         for branch in 0..args.n_branches {
-            for &(row, position) in answer_rows {
+            for &row in answer_rows {
                 rows.extend((0..length).map(|r| (row + branch * args.branch_rows) as u32 + r));
-                positions.extend((0..length).map(|r| position as u32 + r));
             }
         }
         gpu.write(&self.state, &state);
         gpu.write(&self.rows, &rows);
-        gpu.write(&self.positions, &positions);
+        gpu.write(&self.row_ids, &vec![args.mask_id; answer_rows.len() * args.block_length]);
         gpu.write(&self.ids, &vec![args.mask_id; answer_rows.len() * args.gen_length]);
     }
 }
@@ -134,12 +148,14 @@ pub fn select(
     predictions: &Tensor,
     buffers: &SelectBuffers,
 ) -> Result<()> {
-    predictions.expect("select", &[buffers.n_sequences * args.block_length, 2])?;
+    predictions.expect("select", &[buffers.n_sequences * args.block_length, 4])?;
     let (rule, rule_value) = match args.rule {
         SelectRule::Quota => (0, 0.0),
         SelectRule::Threshold(value) => (1, value),
         SelectRule::Factor(value) => (2, value),
+        SelectRule::Profile(value) => (3, value),
     };
+    let [gap_early, gap_middle, gap_late] = args.settled_gaps.unwrap_or([-1.0; 3]);
     let params = SelectParams {
         gen_length: args.gen_length as u32,
         block_length: args.block_length as u32,
@@ -150,13 +166,17 @@ pub fn select(
         random: args.random as u32,
         seed: args.seed,
         mask_id: args.mask_id,
-        stop_id: args.stop_id,
+        stop_id: args.stop_ids.first().copied().unwrap_or(NO_ID),
+        other_stop_id: args.stop_ids.get(1).copied().unwrap_or(NO_ID),
+        gap_early,
+        gap_middle,
+        gap_late,
         n_branches: args.n_branches as u32,
         branch_rows: args.branch_rows as u32,
         n_sequences: buffers.n_sequences as u32,
+        ring: args.ring as u32,
     };
-    let SelectBuffers { state, ids, rows, positions, scratch, report, .. } = buffers;
-    let bindings = [predictions, state, ids, rows, positions, scratch, report];
-    let grid = [buffers.n_sequences as u32, 1, 1];
-    plan.dispatch(&SELECT, Variant::default(), params, &bindings, grid, Cost::default())
+    let SelectBuffers { state, ids, rows, row_ids, scratch, report, .. } = buffers;
+    let bindings = [predictions, state, ids, rows, row_ids, scratch, report];
+    plan.dispatch(&SELECT, Variant::default(), params, &bindings, [1, 1, 1], Cost::default())
 }
