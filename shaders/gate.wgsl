@@ -5,14 +5,15 @@
 
 const WG: u32 = 64u;
 
-const STEP: u32 = 1u;        // of the state laid out in select.wgsl
+const BLOCK: u32 = 0u;       // of the state laid out in select.wgsl
+const STEP: u32 = 1u;
 const DONE: u32 = 2u;
 const LIVE_ROWS: u32 = 4u;
 
 const AT_BLOCK_START: u32 = 0u;
 const WITHIN_BLOCK: u32 = 1u;
 
-struct Params { n_steps: u32, wanted: u32 }
+struct Params { n_steps: u32, wanted: u32, block: u32 }   // block 0xffffffff: any
 
 @group(0) @binding(0) var<uniform>             params: Params;
 @group(0) @binding(1) var<storage, read>       state: array<u32>;
@@ -26,6 +27,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var open = state[DONE] == 0u;
     if (params.wanted == AT_BLOCK_START) { open = open && state[STEP] == 0u; }
     if (params.wanted == WITHIN_BLOCK) { open = open && state[STEP] > 0u; }
+    open = open && (params.block == 0xffffffffu || params.block == state[BLOCK]);
     let grid = grids[i];
     var y = grid.y;
     if (grid.w > 0u) { y = min(y, (state[LIVE_ROWS] + grid.w - 1u) / grid.w); }

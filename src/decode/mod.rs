@@ -3,11 +3,13 @@
 //! [`options`] says what to do and checks it, [`session`] does it on the device, one denoising step at
 //! a time. The decisions themselves are made by the `select` kernel; the CPU only reads a small report.
 
+mod host;
 pub mod options;
 pub mod prompt;
 pub mod report;
 pub mod session;
 
+pub use host::Recorded;
 pub use options::{Cache, DecodeOptions, Remasking, Rule};
 pub use prompt::Prompt;
 pub use report::{Commit, StepReport};

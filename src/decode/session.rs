@@ -4,6 +4,7 @@
 //! CPU only queues forwards, one or a whole block of them ahead, and reads reports. Which forward comes
 //! next it predicts; a forward queued at the wrong moment finds its gate closed and costs nothing.
 
+use crate::decode::host::HostState;
 use crate::decode::options::{Cache, DecodeOptions, Remasking, Rule};
 use crate::decode::prompt::{Prompt, record_prompts};
 use crate::decode::report::{StepReport, impossible, parse};
@@ -24,29 +25,32 @@ use crate::ops::select::{
 const RULE_BURST: usize = 4;
 /// Reports kept on the device, at most.
 const MAX_RING: usize = 64;
+/// Reports kept at least: a host that records steps into its own frames reads them late.
+const MIN_RING: usize = 4;
 
 /// A decode in progress, of one prompt or a batch. Created once per request shape; the step loop allocates
 /// nothing on the device.
 #[derive(Debug)]
 pub struct Session<'m> {
-    gpu: Gpu,
+    pub(super) gpu: Gpu,
     llada: &'m Llada,
     options: DecodeOptions,
     layout: Layout,
     buffers: ForwardBuffers,
-    select: SelectBuffers,
-    full: Plan,
+    pub(super) select: SelectBuffers,
+    pub(super) full: Plan,
     /// One for the dual cache; one per block for the prefix cache; none without a cache.
     cached: Vec<Plan>,
-    readback: Readback,
-    ring: usize,
+    pub(super) readback: Readback,
+    pub(super) ring: usize,
     answers: Vec<AnswerRows>,
     /// Forwards of the batch seen in reports.
-    forwards: usize,
+    pub(super) forwards: usize,
     /// Block and step of the next forward.
-    at: (usize, usize),
-    done: bool,
+    pub(super) at: (usize, usize),
+    pub(super) done: bool,
     rows_computed: usize,
+    pub(super) host: HostState,
 }
 
 /// One answer, as far as reports told.
@@ -104,14 +108,14 @@ impl<'m> Session<'m> {
 
         let mut cached = Vec::new();
         for block in 0..options.cached_plans() {
-            let tail = match options.cache {
-                Cache::Prefix => options.gen_length - (block + 1) * options.block_length,
-                Cache::None | Cache::Dual => 0,
+            let (tail, turn) = match options.cache {
+                Cache::Prefix => (options.gen_length - (block + 1) * options.block_length, Turn::Within(block)),
+                Cache::None | Cache::Dual => (0, Turn::WithinAnyBlock),
             };
             let mut plan = PlanBuilder::new(gpu, "cached");
             forward.record_cached(&mut plan, block, tail)?;
             decision.record(&mut plan, &forward)?;
-            cached.push(plan.freeze_gated(&state.state, Turn::WithinBlock)?);
+            cached.push(plan.freeze_gated(&state.state, turn)?);
         }
 
         let first_rows: Vec<usize> = (0..prompts.len()).map(|s| layout.answer_row(s)).collect();
@@ -131,6 +135,7 @@ impl<'m> Session<'m> {
             at: (0, 0),
             done: false,
             rows_computed: 0,
+            host: HostState::default(),
             options: options.clone(),
             layout,
             buffers,
@@ -201,7 +206,7 @@ impl<'m> Session<'m> {
         Ok(reports)
     }
 
-    fn plan_at(&self, block: usize, step: usize) -> &Plan {
+    pub(super) fn plan_at(&self, block: usize, step: usize) -> &Plan {
         match self.cached.len() {
             0 => &self.full,
             _ if step == 0 => &self.full,
@@ -219,7 +224,7 @@ impl<'m> Session<'m> {
     }
 
     /// Takes in the reports of one forward; none if the forward did not run.
-    fn read_slot(&mut self, words: &[u32]) -> Result<Vec<StepReport>> {
+    pub(super) fn read_slot(&mut self, words: &[u32]) -> Result<Vec<StepReport>> {
         let each = words.len() / self.answers.len();
         let mut reports = Vec::new();
         for (sequence, words) in words.chunks_exact(each).enumerate() {
@@ -379,8 +384,8 @@ impl Decision<'_> {
 
 fn schedule(llada: &Llada, options: &DecodeOptions, branches: usize, branch_rows: usize) -> SelectArgs {
     let ring = match options.rule {
-        Rule::Quota => options.steps_per_block().min(MAX_RING),
-        _ => RULE_BURST,
+        Rule::Quota => options.steps_per_block().clamp(MIN_RING, MAX_RING),
+        _ => RULE_BURST.max(MIN_RING),
     };
     SelectArgs {
         gen_length: options.gen_length,

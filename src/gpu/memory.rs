@@ -103,26 +103,43 @@ impl Gpu {
 
     /// Maps the first `bytes` of a staging buffer, waits, and hands the content to `take`.
     pub(crate) fn map_wait(&self, staging: &wgpu::Buffer, bytes: u64, take: impl FnOnce(&[u8])) -> Result<()> {
-        let fail = |message: String| Error::Gpu { doing: "reading back".into(), message };
+        let pending = self.map_start(staging, bytes);
+        self.wait()?;
+        // The callback may run on another thread that polls the same device, a moment after this wait.
+        let result = pending.recv_timeout(std::time::Duration::from_secs(60));
+        self.map_finish(staging, bytes, result.unwrap_or(Err(wgpu::BufferAsyncError)), take)
+    }
+
+    /// Starts mapping the first `bytes` of a staging buffer.
+    pub(crate) fn map_start(&self, staging: &wgpu::Buffer, bytes: u64) -> PendingMap {
         Counters::add(&self.counters().maps, 1);
         Counters::add(&self.counters().mapped_bytes, bytes);
         let (sender, receiver) = std::sync::mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
-            // The receiver is gone only if this function returned early with an error.
+            // The receiver is gone only if the caller returned early with an error.
             let _ = sender.send(result);
         });
-        self.wait()?;
-        // The callback may run on another thread that polls the same device, a moment after this wait.
-        match receiver.recv_timeout(std::time::Duration::from_secs(60)) {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => return Err(fail(e.to_string())),
-            Err(_) => return Err(fail("the map never completed".into())),
-        }
+        receiver
+    }
+
+    /// Hands the content of a mapped buffer to `take` and unmaps it.
+    pub(crate) fn map_finish(
+        &self,
+        staging: &wgpu::Buffer,
+        bytes: u64,
+        result: Result<(), wgpu::BufferAsyncError>,
+        take: impl FnOnce(&[u8]),
+    ) -> Result<()> {
+        let fail = |message: String| Error::Gpu { doing: "reading back".into(), message };
+        result.map_err(|e| fail(e.to_string()))?;
         take(&staging.get_mapped_range(0..bytes).map_err(|e| fail(e.to_string()))?);
         staging.unmap();
         Ok(())
     }
 }
+
+/// The result of a map, once it is there.
+pub(crate) type PendingMap = std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>;
 
 /// Streams bytes into tensors with a bounded amount in flight.
 pub(crate) struct Upload<'a> {

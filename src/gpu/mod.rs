@@ -24,6 +24,9 @@ use crate::error::{Error, Result};
 use counters::Counters;
 use kernel::{Access, Kernel, Variant};
 
+/// A host's command encoder, as [`crate::Session::record_step`] takes it.
+pub type CommandEncoder = wgpu::CommandEncoder;
+
 /// A compiled kernel with the layout of its single bind group.
 #[derive(Debug, Clone)]
 pub(crate) struct Pipeline {
@@ -87,7 +90,7 @@ impl Gpu {
         let slot = gpu.inner.failure.clone();
         gpu.device().set_device_lost_callback(move |why, message| {
             if why != wgpu::DeviceLostReason::Destroyed {
-                let text = format!("the device was lost ({message}); try a lower --max-rows or another --adapter");
+                let text = format!("the device was lost ({message}); try another --adapter");
                 slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
             }
         });
@@ -187,6 +190,14 @@ impl Gpu {
             .poll(wgpu::PollType::wait_indefinitely())
             .map_err(|e| Error::Gpu { doing: "waiting for the device".into(), message: e.to_string() })?;
         self.check("waiting for the device")
+    }
+
+    /// Lets finished work call back, without waiting for any.
+    pub(crate) fn poll(&self) -> Result<()> {
+        self.device()
+            .poll(wgpu::PollType::Poll)
+            .map_err(|e| Error::Gpu { doing: "polling the device".into(), message: e.to_string() })?;
+        self.check("polling the device")
     }
 
     /// The pipeline of `kernel` in `variant`, compiled on first use.

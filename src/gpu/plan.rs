@@ -13,22 +13,36 @@ use crate::gpu::{DType, Gpu, Tensor};
 kernel! {
     /// arguments[i] = the grid of dispatch i if the decode state wants this plan now, zeros if not
     GATE = "gate" {
-        params: GateParams { n_steps: u32, wanted: u32 },
+        params: GateParams { n_steps: u32, wanted: u32, block: u32 },
         bindings: [read state, read grids, write out],
         slots: [],
         consts: [],
     }
 }
 
-/// When a gated plan runs; the numbers are the shader's.
+/// When a gated plan runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// In the first step of a block.
-    BlockStart = 0,
-    /// In any later step.
-    WithinBlock = 1,
+    BlockStart,
+    /// In any later step of any block.
+    WithinAnyBlock,
+    /// In any later step of this block.
+    Within(usize),
     /// In every step until the answer is done.
-    EveryStep = 2,
+    EveryStep,
+}
+
+impl Turn {
+    /// The parameters `wanted` and `block` of the shader.
+    fn params(self) -> (u32, u32) {
+        match self {
+            Turn::BlockStart => (0, u32::MAX),
+            Turn::WithinAnyBlock => (1, u32::MAX),
+            Turn::Within(block) => (1, block as u32),
+            Turn::EveryStep => (2, u32::MAX),
+        }
+    }
 }
 
 /// Arithmetic and traffic of one dispatch, for slicing and for benchmarks.
@@ -194,7 +208,8 @@ impl PlanBuilder {
         let grids = gpu.tensor_from("gate.grids", DType::U32, &[grids.len(), 4], &grids)?;
         let arguments = gpu.arguments_tensor("gate.arguments", steps.len())?;
         let mut builder = PlanBuilder::new(gpu, &self.name);
-        let params = GateParams { n_steps: steps.len() as u32, wanted: turn as u32 };
+        let (wanted, block) = turn.params();
+        let params = GateParams { n_steps: steps.len() as u32, wanted, block };
         let groups = (steps.len() as u32).div_ceil(64);
         let bindings = [state, &grids, &arguments];
         builder.dispatch(&GATE, Variant::default(), params, &bindings, [groups, 1, 1], Cost::default())?;
@@ -296,6 +311,11 @@ impl Plan {
         self.steps.is_empty()
     }
 
+    /// True for the same plan object.
+    pub(crate) fn is_same(&self, other: &Plan) -> bool {
+        std::ptr::eq(self, other)
+    }
+
     /// Total arithmetic and traffic.
     pub fn cost(&self) -> Cost {
         self.steps.iter().fold(Cost::default(), |sum, s| Cost {
@@ -342,14 +362,18 @@ impl Plan {
         self.record(gpu, 0..0)
     }
 
+    /// Encodes dispatches `range` into a host's command encoder, in a pass of their own.
+    pub(crate) fn encode_into(&self, encoder: &mut wgpu::CommandEncoder, range: std::ops::Range<usize>) {
+        let label = Some(self.name.as_str());
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None });
+        self.encode(&mut pass, range);
+    }
+
     fn record(&self, gpu: &Gpu, range: std::ops::Range<usize>) -> wgpu::CommandEncoder {
         let label = Some(self.name.as_str());
         let mut encoder = gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
-        {
-            let mut pass =
-                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None });
-            self.encode(&mut pass, range);
-        }
+        self.encode_into(&mut encoder, range);
         encoder
     }
 

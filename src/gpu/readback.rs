@@ -1,7 +1,8 @@
-//! Small reports from the device, through a ring of staging buffers made once.
+//! Small reports from the device, through a staging buffer made once.
 
 use crate::error::Result;
 use crate::gpu::counters::Counters;
+use crate::gpu::memory::PendingMap;
 use crate::gpu::{Gpu, Tensor};
 
 /// A staging buffer of fixed size that is copied into and mapped once per denoising step.
@@ -9,6 +10,7 @@ use crate::gpu::{Gpu, Tensor};
 pub(crate) struct Readback {
     staging: wgpu::Buffer,
     capacity: u64,
+    pending: Option<(PendingMap, u64)>,
 }
 
 impl Readback {
@@ -23,7 +25,7 @@ impl Readback {
                 mapped_at_creation: false,
             })
         })?;
-        Ok(Readback { staging, capacity })
+        Ok(Readback { staging, capacity, pending: None })
     }
 
     /// Appends to `encoder` a copy of `bytes` of `source` from byte `offset` on, to byte `to` of the staging buffer.
@@ -44,5 +46,27 @@ impl Readback {
             words = bytemuck::pod_collect_to_vec(view);
         })?;
         Ok(words)
+    }
+
+    /// Starts mapping the first `bytes` without waiting; the copy must have been submitted.
+    pub(crate) fn start(&mut self, gpu: &Gpu, bytes: u64) {
+        if self.pending.is_none() {
+            let bytes = bytes.min(self.capacity);
+            self.pending = Some((gpu.map_start(&self.staging, bytes), bytes));
+        }
+    }
+
+    /// The words of a started map, if they have arrived. Never blocks.
+    pub(crate) fn try_words(&mut self, gpu: &Gpu) -> Result<Option<Vec<u32>>> {
+        let Some((receiver, bytes)) = &self.pending else { return Ok(None) };
+        let result = match receiver.try_recv() {
+            Ok(result) => result,
+            Err(std::sync::mpsc::TryRecvError::Empty) => return Ok(None),
+            Err(std::sync::mpsc::TryRecvError::Disconnected) => Err(wgpu::BufferAsyncError),
+        };
+        let mut words = Vec::new();
+        gpu.map_finish(&self.staging, *bytes, result, |view| words = bytemuck::pod_collect_to_vec(view))?;
+        self.pending = None;
+        Ok(Some(words))
     }
 }
