@@ -272,10 +272,10 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         if (lane == 0u) { close(sequence, live > 0u, taken); }
         storageBarrier();
         workgroupBarrier();
-        // Everything after an early end becomes the stop token.
+        // Everything after an early end becomes the (first) stop token.
         let stop = stop_row;
         for (var r = stop + 1u + lane; r < params.gen_length; r += WG) {
-            ids[sequence * params.gen_length + r] = ids[sequence * params.gen_length + stop];
+            ids[sequence * params.gen_length + r] = params.stop_id;
         }
         storageBarrier();
         workgroupBarrier();

@@ -73,10 +73,20 @@ impl Diffa {
         &self.tokenizer
     }
 
+    /// The model's end tokens: `<|endoftext|>`, then `<|eot_id|>` if the tokenizer has it.
+    pub fn stop_ids(&self) -> Vec<u32> {
+        let mut ids = vec![self.llada.config().eos_token_id];
+        ids.extend(self.tokenizer.token_id("<|eot_id|>").filter(|id| !ids.contains(id)));
+        ids
+    }
+
     /// Encoder and adapters. Errors if only the language model was loaded.
     pub fn hearing(&self) -> Result<&Hearing> {
         self.hearing.as_ref().ok_or_else(|| {
-            Error::usage("--whisper, --adapters", "are needed to hear audio; only the language model was loaded")
+            Error::usage(
+                "--whisper, --adapters",
+                "are needed to hear audio; only the language model was loaded",
+            )
         })
     }
 

@@ -31,7 +31,7 @@ pub mod ops;
 pub mod synth;
 pub mod text;
 
-pub use decode::{Cache, DecodeOptions, Remasking, Rule, Session, StepReport};
+pub use decode::{Cache, DecodeOptions, Preset, Remasking, Rule, Session, StepReport};
 pub use engine::{Answer, Diffa};
 pub use error::{Error, Result};
 pub use gpu::{AdapterChoice, Gpu};

@@ -41,7 +41,8 @@ fn variants_match_their_declaration() {
         for (_, global) in module.global_variables.iter() {
             let Some(binding) = &global.binding else { continue };
             assert_eq!(binding.group, 0, "{}", kernel.name);
-            bindings[binding.binding as usize] = Some((global.name.clone().unwrap(), global.space, global.ty));
+            bindings[binding.binding as usize] =
+                Some((global.name.clone().unwrap(), global.space, global.ty));
         }
         let (name, space, ty) = bindings[0].clone().expect("binding 0 holds the parameters");
         assert_eq!((name.as_str(), space), ("params", AddressSpace::Uniform), "{}", kernel.name);
@@ -65,7 +66,8 @@ fn variants_match_their_declaration() {
         let declared: Vec<(String, &str)> = kernel.params.iter().map(|(n, t)| (n.to_string(), *t)).collect();
         assert_eq!(fields, declared, "{}: parameters differ from the declaration", kernel.name);
         for (declared, found) in kernel.bindings.iter().zip(&bindings[1..]) {
-            let (name, space, _) = found.clone().unwrap_or_else(|| panic!("{}: gap in bindings", kernel.name));
+            let (name, space, _) =
+                found.clone().unwrap_or_else(|| panic!("{}: gap in bindings", kernel.name));
             let access = match declared.access {
                 Access::Read => StorageAccess::LOAD,
                 Access::Write => StorageAccess::LOAD | StorageAccess::STORE,
@@ -105,7 +107,8 @@ fn wgpu_default_limits() -> (u32, u32) {
 fn variants_translate_to_spirv_msl_and_hlsl() {
     every_variant(|kernel, variant| {
         let (module, info) = parse(kernel, variant);
-        let fail = |target: &str, error: String| -> ! { panic!("{} ({variant}) to {target}: {error}", kernel.name) };
+        let fail =
+            |target: &str, error: String| -> ! { panic!("{} ({variant}) to {target}: {error}", kernel.name) };
 
         let options = naga::back::spv::Options::default();
         if let Err(e) = naga::back::spv::write_vec(&module, &info, &options, None) {
@@ -120,11 +123,8 @@ fn variants_translate_to_spirv_msl_and_hlsl() {
             fail("MSL", e.to_string());
         }
         for shader_model in [naga::back::hlsl::ShaderModel::V5_1, naga::back::hlsl::ShaderModel::V6_0] {
-            let options = naga::back::hlsl::Options {
-                shader_model,
-                fake_missing_bindings: true,
-                ..Default::default()
-            };
+            let options =
+                naga::back::hlsl::Options { shader_model, fake_missing_bindings: true, ..Default::default() };
             let mut text = String::new();
             let pipeline = Default::default();
             let mut writer = naga::back::hlsl::Writer::new(&mut text, &options, &pipeline);

@@ -5,12 +5,14 @@
 
 mod host;
 pub mod options;
+pub mod preset;
 pub mod prompt;
 pub mod report;
 pub mod session;
 
 pub use host::Recorded;
 pub use options::{Cache, DecodeOptions, Remasking, Rule};
+pub use preset::Preset;
 pub use prompt::Prompt;
 pub use report::{Commit, StepReport};
 pub use session::Session;

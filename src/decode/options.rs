@@ -112,7 +112,7 @@ pub struct DecodeOptions {
     /// Keys and values kept within a block.
     pub cache: Cache,
     /// End the answer once one of these ids (at most two) is committed with no mask before it in its block
-    /// (the DIFFA-2 rule).
+    /// (the DIFFA-2 rule); the rest of the answer becomes the first of them.
     pub stop_ids: Vec<u32>,
     /// Commit all that is left of a block once the mean gap between the two best logits of its masked rows
     /// reaches the bar for the (first, second, last) third of the block (Prophet, arXiv 2508.19982).
@@ -194,7 +194,8 @@ impl DecodeOptions {
             return Err(Error::usage("--gen-length", "must be at least 1"));
         }
         if bl == 0 || !g.is_multiple_of(bl) {
-            let fit: Vec<String> = (1..=g).rev().filter(|n| g % n == 0).take(4).map(|n| n.to_string()).collect();
+            let fit: Vec<String> =
+                (1..=g).rev().filter(|n| g % n == 0).take(4).map(|n| n.to_string()).collect();
             return Err(Error::usage(
                 "--block-length",
                 format!("{bl} does not divide --gen-length {g}; {} would", fit.join(", ")),
@@ -227,7 +228,10 @@ impl DecodeOptions {
             Rule::Profile(value) => finite("--rule profile", value),
         }?;
         if self.cfg_scale > 0.0 && self.cache != Cache::None {
-            return Err(Error::usage("--cfg-scale", "guidance is defined without a cache only; use --cache none"));
+            return Err(Error::usage(
+                "--cfg-scale",
+                "guidance is defined without a cache only; use --cache none",
+            ));
         }
         if self.stop_ids.len() > 2 {
             return Err(Error::usage("--stop", "at most two stop tokens are supported"));

@@ -29,7 +29,9 @@ impl Prompt<'_> {
         if let Some(id) = self.ids.iter().find(|id| **id as usize >= vocab) {
             return Err(Error::Tokenizer {
                 path: llada.config().path.with_file_name("tokenizer.json"),
-                reason: format!("token id {id} is outside the model's vocabulary of {vocab}; the files do not match"),
+                reason: format!(
+                    "token id {id} is outside the model's vocabulary of {vocab}; the files do not match"
+                ),
             });
         }
         if self.ids.is_empty() {

@@ -17,9 +17,7 @@ use crate::model::llada::Llada;
 use crate::ops::elementwise::guidance;
 use crate::ops::lm_head::{LmHead, LmHeadBuffers, Noise, lm_head};
 use crate::ops::matmul::{Matmul, matmul};
-use crate::ops::select::{
-    COMMIT_WORDS, REPORT_HEADER_WORDS, SelectArgs, SelectBuffers, SelectRule, select,
-};
+use crate::ops::select::{COMMIT_WORDS, REPORT_HEADER_WORDS, SelectArgs, SelectBuffers, SelectRule, select};
 
 /// Forwards queued ahead when a rule decides how long a block lasts.
 const RULE_BURST: usize = 4;
@@ -87,8 +85,7 @@ impl<'m> Session<'m> {
         let buffers = ForwardBuffers::new(gpu, llada.config(), &layout, cached)?;
         let schedule = schedule(llada, options, branches, prompts.len() * layout.stride());
         let state = SelectBuffers::new(gpu, &schedule, prompts.len())?;
-        let answers =
-            Answers { ids: &state.ids, rows: &state.rows, row_ids: &state.row_ids, branches };
+        let answers = Answers { ids: &state.ids, rows: &state.rows, row_ids: &state.row_ids, branches };
         let forward = Forward { llada, layout: &layout, buffers: &buffers, answers };
 
         let mut plan = PlanBuilder::new(gpu, "prompt");
@@ -98,7 +95,8 @@ impl<'m> Session<'m> {
 
         let head = LmHeadBuffers::new(gpu, prompts.len() * options.block_length, llada.head())?;
         let id_rules = options.id_rules.upload(gpu)?;
-        let decision = Decision { options, schedule: &schedule, head: &head, id_rules: &id_rules, state: &state };
+        let decision =
+            Decision { options, schedule: &schedule, head: &head, id_rules: &id_rules, state: &state };
 
         let mut plan = PlanBuilder::new(gpu, "forward");
         forward.record_full(&mut plan)?;
@@ -109,7 +107,9 @@ impl<'m> Session<'m> {
         let mut cached = Vec::new();
         for block in 0..options.cached_plans() {
             let (tail, turn) = match options.cache {
-                Cache::Prefix => (options.gen_length - (block + 1) * options.block_length, Turn::Within(block)),
+                Cache::Prefix => {
+                    (options.gen_length - (block + 1) * options.block_length, Turn::Within(block))
+                }
                 Cache::None | Cache::Dual => (0, Turn::WithinAnyBlock),
             };
             let mut plan = PlanBuilder::new(gpu, "cached");
@@ -170,7 +170,12 @@ impl<'m> Session<'m> {
             let slots = (0..n).map(|i| (self.forwards + i) % self.ring);
             let stride = self.select.report_stride_bytes();
             for (i, slot) in slots.enumerate() {
-                self.readback.copy(&mut encoder, (&self.select.report, slot as u64 * stride), i as u64 * bytes, bytes);
+                self.readback.copy(
+                    &mut encoder,
+                    (&self.select.report, slot as u64 * stride),
+                    i as u64 * bytes,
+                    bytes,
+                );
             }
             self.gpu.submit(encoder);
             let words = self.readback.words(&self.gpu, n as u64 * bytes)?;
@@ -198,7 +203,9 @@ impl<'m> Session<'m> {
         let mut reports = Vec::new();
         while !self.done {
             let burst = match self.options.rule {
-                Rule::Quota => self.options.steps_per_block() - self.at.1.min(self.options.steps_per_block() - 1),
+                Rule::Quota => {
+                    self.options.steps_per_block() - self.at.1.min(self.options.steps_per_block() - 1)
+                }
                 _ => RULE_BURST,
             };
             reports.extend(self.advance(burst)?);
@@ -252,7 +259,11 @@ impl<'m> Session<'m> {
                 }
             }
             if report.stopped {
-                fill_after_stop(&mut answer.ids, report.block * self.options.block_length, &self.options.stop_ids);
+                fill_after_stop(
+                    &mut answer.ids,
+                    report.block * self.options.block_length,
+                    &self.options.stop_ids,
+                );
             }
             let waited = report.forwards == answer.forwards;
             (answer.forwards, answer.done) = (report.forwards, report.done);
@@ -337,11 +348,10 @@ impl<'m> Session<'m> {
     }
 }
 
-/// After an early end everything behind the stop token becomes the stop token.
+/// After an early end everything behind the stop token becomes the first of the stop tokens.
 fn fill_after_stop(ids: &mut [u32], from: usize, stop_ids: &[u32]) {
     if let Some(at) = ids[from..].iter().position(|id| stop_ids.contains(id)) {
-        let stop = ids[from + at];
-        ids[from + at..].fill(stop);
+        ids[from + at + 1..].fill(stop_ids[0]);
     }
 }
 

@@ -71,17 +71,23 @@ pub(crate) fn choose(choice: &AdapterChoice) -> Result<(wgpu::Adapter, String)> 
             let by_name = || names.iter().position(|n| n.to_lowercase().contains(&wanted.to_lowercase()));
             let index = by_index.or_else(by_name).ok_or_else(|| {
                 let known: Vec<_> = names.iter().enumerate().map(|(i, n)| format!("{i}: {n}")).collect();
-                Error::usage("--adapter", format!("no adapter matches `{wanted}`; there are {}", known.join("; ")))
+                Error::usage(
+                    "--adapter",
+                    format!("no adapter matches `{wanted}`; there are {}", known.join("; ")),
+                )
             })?;
             (index, format!("asked for with --adapter {wanted}"))
         }
         None => match adapters.iter().position(usable) {
             Some(_) if adapters.len() == 1 => (0, "the only adapter".to_string()),
-            Some(i) => (i, format!("the best of {} (discrete before integrated before software)", adapters.len())),
+            Some(i) => {
+                (i, format!("the best of {} (discrete before integrated before software)", adapters.len()))
+            }
             None => (0, String::new()),
         },
     };
-    let adapter = adapters.into_iter().nth(index).ok_or_else(|| Error::Adapter("adapter list changed".into()))?;
+    let adapter =
+        adapters.into_iter().nth(index).ok_or_else(|| Error::Adapter("adapter list changed".into()))?;
     Requirements::check(&adapter.limits())?;
     Ok((adapter, reason))
 }

@@ -15,10 +15,22 @@ impl Requirements {
     /// Everything that `limits` lacks, in words; empty if the device will do.
     pub fn missing(limits: &wgpu::Limits) -> Vec<String> {
         let at_least = [
-            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage, Self::STORAGE_BUFFERS),
-            ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup, Self::WORKGROUP_SIZE),
+            (
+                "max_storage_buffers_per_shader_stage",
+                limits.max_storage_buffers_per_shader_stage,
+                Self::STORAGE_BUFFERS,
+            ),
+            (
+                "max_compute_invocations_per_workgroup",
+                limits.max_compute_invocations_per_workgroup,
+                Self::WORKGROUP_SIZE,
+            ),
             ("max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x, Self::WORKGROUP_SIZE),
-            ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size, Self::WORKGROUP_BYTES),
+            (
+                "max_compute_workgroup_storage_size",
+                limits.max_compute_workgroup_storage_size,
+                Self::WORKGROUP_BYTES,
+            ),
         ];
         let mut missing: Vec<String> = at_least
             .into_iter()
@@ -43,7 +55,8 @@ impl Requirements {
 
     /// Optional features that make things faster or measurable; a host should request those its adapter has.
     pub fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
-        adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP)
+        adapter.features()
+            & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP)
     }
 
     /// The limits a host should request from `adapter`: its own, because the default binding size of

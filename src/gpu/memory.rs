@@ -21,11 +21,12 @@ impl Gpu {
         let limit = self.caps().max_slab_bytes();
         if bytes > limit {
             return Err(Error::Unsupported {
-                missing: vec![format!("a buffer of {bytes} bytes for `{name}` {shape:?}; the limit is {limit}")],
+                missing: vec![format!(
+                    "a buffer of {bytes} bytes for `{name}` {shape:?}; the limit is {limit}"
+                )],
             });
         }
-        let usage =
-            wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let buffer = self.buffer(name, bytes, usage)?;
         Ok(Tensor { name: name.into(), dtype, shape: shape.to_vec(), buffer })
     }
@@ -102,7 +103,12 @@ impl Gpu {
     }
 
     /// Maps the first `bytes` of a staging buffer, waits, and hands the content to `take`.
-    pub(crate) fn map_wait(&self, staging: &wgpu::Buffer, bytes: u64, take: impl FnOnce(&[u8])) -> Result<()> {
+    pub(crate) fn map_wait(
+        &self,
+        staging: &wgpu::Buffer,
+        bytes: u64,
+        take: impl FnOnce(&[u8]),
+    ) -> Result<()> {
         let pending = self.map_start(staging, bytes);
         self.wait()?;
         // The callback may run on another thread that polls the same device, a moment after this wait.

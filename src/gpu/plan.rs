@@ -116,7 +116,13 @@ const PARAMS_ALIGN: usize = 256;
 impl PlanBuilder {
     /// An empty plan; `name` appears in labels and messages.
     pub fn new(gpu: &Gpu, name: &str) -> PlanBuilder {
-        PlanBuilder { gpu: gpu.clone(), name: name.into(), params: Vec::new(), pending: Vec::new(), live_rows: false }
+        PlanBuilder {
+            gpu: gpu.clone(),
+            name: name.into(),
+            params: Vec::new(),
+            pending: Vec::new(),
+            live_rows: false,
+        }
     }
 
     /// The device the plan is for.

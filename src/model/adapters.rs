@@ -188,8 +188,9 @@ fn record_semantic(
     // The surplus of up to three rows is cut first: convolutions do not see it.
     let used = rows * SEMANTIC_RATE;
     let gpu = plan.gpu().clone();
-    let buffer =
-        |name: &str, rows: usize, cols: usize| gpu.tensor(&format!("semantic.{name}"), DType::F32, &[rows, cols]);
+    let buffer = |name: &str, rows: usize, cols: usize| {
+        gpu.tensor(&format!("semantic.{name}"), DType::F32, &[rows, cols])
+    };
     let d = weights.conv0.weight.rows;
     let d_model = weights.linear2.weight.rows;
     let fine = buffer("conv0", used, d)?;
@@ -224,8 +225,9 @@ fn record_acoustic(
     let (d, p) = (config.d_audio, config.prompt_size);
     let rows = p * targets.len();
     let memory_rows = targets.first().map_or(0, |t| t.shape[0]);
-    let buffer =
-        |name: &str, rows: usize, cols: usize| gpu.tensor(&format!("acoustic.{name}"), DType::F32, &[rows, cols]);
+    let buffer = |name: &str, rows: usize, cols: usize| {
+        gpu.tensor(&format!("acoustic.{name}"), DType::F32, &[rows, cols])
+    };
     let [x, sum, q, attn] =
         [buffer("x", rows, d)?, buffer("sum", rows, d)?, buffer("q", rows, d)?, buffer("attn", rows, d)?];
     let [k, v] = [buffer("k", rows.max(memory_rows), d)?, buffer("v", rows.max(memory_rows), d)?];

@@ -75,7 +75,8 @@ impl Encoder {
     ) -> Result<Encoder> {
         let prefix = config.check(checkpoint)?;
         let weights = read_weights(&WeightReader::new(gpu, checkpoint, prefix, progress), config)?;
-        let tables = MelTables::new(gpu, config.n_fft, config.hop_length, config.n_mels, config.sampling_rate)?;
+        let tables =
+            MelTables::new(gpu, config.n_fft, config.hop_length, config.n_mels, config.sampling_rate)?;
 
         let rows = config.max_source_positions;
         let samples = gpu.tensor("encoder.samples", DType::F32, &[config.n_samples])?;
@@ -196,7 +197,10 @@ fn record_encoder(
         }
         layer_norm(plan, (&x, 0), rows, &layer.self_attn_layer_norm, (&h, 0))?;
         for (linear, out) in [(&layer.q_proj, &q), (&layer.k_proj, &k), (&layer.v_proj, &v)] {
-            matmul(plan, Matmul { bias: linear.bias.as_ref(), ..Matmul::new(&h, rows, &linear.weight, out) })?;
+            matmul(
+                plan,
+                Matmul { bias: linear.bias.as_ref(), ..Matmul::new(&h, rows, &linear.weight, out) },
+            )?;
         }
         let heads = (config.n_heads, config.head_dim());
         attention(

@@ -108,10 +108,14 @@ impl ForwardBuffers {
         let mlp = config.mlp_hidden_size;
         let fit = (gpu.caps().max_slab_bytes() / (4 * mlp) as u64) as usize;
         let mlp_rows = n.max(c).min(fit.max(1));
-        let buffer =
-            |name: &str, rows: usize, cols: usize| gpu.tensor(&format!("llada.{name}"), DType::F32, &[rows, cols]);
+        let buffer = |name: &str, rows: usize, cols: usize| {
+            gpu.tensor(&format!("llada.{name}"), DType::F32, &[rows, cols])
+        };
         let pair = |name: &str| -> Result<KeysValues> {
-            Ok(KeysValues { k: buffer(&format!("{name}.k"), n, kv)?, v: buffer(&format!("{name}.v"), n, kv)? })
+            Ok(KeysValues {
+                k: buffer(&format!("{name}.k"), n, kv)?,
+                v: buffer(&format!("{name}.v"), n, kv)?,
+            })
         };
         let kept = if cached { config.n_layers } else { config.n_layers.min(2) };
         let all_rows: Vec<u32> = (0..n as u32).collect();

@@ -1,5 +1,7 @@
 //! From checkpoint to device: a named cursor that checks shapes, streams bytes and splits large matrices.
 
+use std::borrow::Cow;
+
 use crate::checkpoint::{Checkpoint, StoredDtype, StoredTensor};
 use crate::error::{Error, Result};
 use crate::gpu::memory::Upload;
@@ -54,15 +56,18 @@ impl<'a> WeightReader<'a> {
             StoredDtype::BF16 => DType::Bf16,
         };
         let row_bytes = cols * dtype.size();
-        let mut upload = Upload::new(self.gpu);
         let mut slabs = Vec::new();
         for (first_row, n) in Matrix::slab_rows(rows, row_bytes, self.gpu.caps().max_slab_bytes())? {
             let tensor = self.gpu.tensor(&name, dtype, &[n, cols])?;
-            upload.write(&tensor, &stored.bytes[first_row * row_bytes..(first_row + n) * row_bytes])?;
+            let bytes = &stored.bytes[first_row * row_bytes..(first_row + n) * row_bytes];
+            let mut upload = Upload::new(self.gpu);
+            upload.write(&tensor, bytes)?;
+            upload.flush()?;
+            // Slab by slab, so that no more of a 1 GB matrix stays resident in the file map than one slab.
+            let StoredTensor { name, dtype, shape, file, .. } = stored;
+            self.done(&StoredTensor { name, dtype, shape, file, bytes: Cow::Borrowed(bytes) })?;
             slabs.push(Slab { first_row, tensor });
         }
-        upload.flush()?;
-        self.done(&stored)?;
         Ok(Matrix { name, dtype, rows, cols, slabs })
     }
 

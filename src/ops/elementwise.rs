@@ -151,7 +151,14 @@ pub fn qformer_mix(plan: &mut PlanBuilder, y: &Tensor, layer_weights: &Tensor, o
         QformerMixParams { n_targets: n_targets as u32, n_prompts: n_prompts as u32, n_cols: n_cols as u32 };
     let len = n_prompts * n_cols;
     let grid = linear_grid(len.div_ceil(64));
-    plan.dispatch(&QFORMER_MIX, Variant::default(), params, &[y, layer_weights, out], grid, moved(len, 4 * n_targets))
+    plan.dispatch(
+        &QFORMER_MIX,
+        Variant::default(),
+        params,
+        &[y, layer_weights, out],
+        grid,
+        moved(len, 4 * n_targets),
+    )
 }
 
 /// Combines the conditional rows `h[..n_rows]` with the unconditional rows `h[n_rows .. 2 n_rows]`.

@@ -156,13 +156,13 @@ pub fn lm_head(plan: &mut PlanBuilder, args: LmHead<'_>, buffers: &LmHeadBuffers
             seed,
             temperature,
         };
-        let variant =
-            Variant::fragments(&[weights_fragment(weight.dtype), fragment]).with("MR", MR as u32).with("NR", buffers.nr);
+        let variant = Variant::fragments(&[weights_fragment(weight.dtype), fragment])
+            .with("MR", MR as u32)
+            .with("NR", buffers.nr);
         let slab_groups = groups(slab_rows, buffers.nr);
         let grid = Grid::over_rows(slab_groups, n_rows, MR);
         let cost = Cost { flops: 2 * (n_rows * slab_rows * k) as u64, bytes: slab.tensor.byte_len() };
-        let bindings =
-            [hidden, &slab.tensor, args.state, args.rows, args.id_rules, noise, &buffers.partials];
+        let bindings = [hidden, &slab.tensor, args.state, args.rows, args.id_rules, noise, &buffers.partials];
         plan.dispatch(&LM_HEAD, variant, params, &bindings, grid, cost)?;
         first_group += slab_groups;
     }

@@ -122,7 +122,12 @@ pub fn log_mel(
 }
 
 /// `power[f, b]` of every frame; `samples` `[n_samples]`, `power` `[n_frames, n_fft / 2 + 1]`.
-pub fn stft_power(plan: &mut PlanBuilder, samples: &Tensor, tables: &MelTables, power: &Tensor) -> Result<()> {
+pub fn stft_power(
+    plan: &mut PlanBuilder,
+    samples: &Tensor,
+    tables: &MelTables,
+    power: &Tensor,
+) -> Result<()> {
     let [n_frames, n_bins] = power.dims("stft_power")?;
     power.expect("stft_power", &[n_frames, tables.n_fft / 2 + 1])?;
     let params = StftPowerParams {
@@ -145,8 +150,7 @@ pub fn mel_filter(plan: &mut PlanBuilder, power: &Tensor, bank: &Tensor, out: &T
     let [n_mels, _] = bank.dims("mel_filter")?;
     bank.expect("mel_filter", &[n_mels, n_bins])?;
     out.expect("mel_filter", &[n_frames, n_mels])?;
-    let params =
-        MelFilterParams { n_frames: n_frames as u32, n_mels: n_mels as u32, n_bins: n_bins as u32 };
+    let params = MelFilterParams { n_frames: n_frames as u32, n_mels: n_mels as u32, n_bins: n_bins as u32 };
     let cost = Cost {
         flops: 2 * (n_frames * n_bins * n_mels) as u64,
         bytes: 4 * (n_frames * (n_bins + n_mels)) as u64,
@@ -159,7 +163,14 @@ pub fn mel_filter(plan: &mut PlanBuilder, power: &Tensor, bank: &Tensor, out: &T
 pub fn clip_max(plan: &mut PlanBuilder, x: &Tensor, out: &Tensor) -> Result<()> {
     out.expect("clip_max", &[1])?;
     let cost = Cost { flops: x.len() as u64, bytes: x.byte_len() };
-    plan.dispatch(&CLIP_MAX, Variant::default(), ClipMaxParams { len: x.len() as u32 }, &[x, out], [1, 1, 1], cost)
+    plan.dispatch(
+        &CLIP_MAX,
+        Variant::default(),
+        ClipMaxParams { len: x.len() as u32 },
+        &[x, out],
+        [1, 1, 1],
+        cost,
+    )
 }
 
 /// `x = (max(x, top - 8) + 4) / 4`.
