@@ -48,6 +48,7 @@ pub struct Session<'m> {
     pub(super) at: (usize, usize),
     pub(super) done: bool,
     rows_computed: usize,
+    flops: u64,
     pub(super) host: HostState,
 }
 
@@ -135,6 +136,7 @@ impl<'m> Session<'m> {
             at: (0, 0),
             done: false,
             rows_computed: 0,
+            flops: 0,
             host: HostState::default(),
             options: options.clone(),
             layout,
@@ -242,6 +244,7 @@ impl<'m> Session<'m> {
             reports.push(report);
         }
         self.rows_computed += self.rows_at(self.at);
+        self.flops += self.plan_at(self.at.0, self.at.1).cost().flops;
         self.forwards += 1;
         let mut kept = Vec::new();
         let mut block_over = true;
@@ -311,6 +314,11 @@ impl<'m> Session<'m> {
     /// Rows fed to the transformer so far, over all forwards.
     pub fn rows_computed(&self) -> usize {
         self.rows_computed
+    }
+
+    /// Floating-point operations so far, counting every dispatch at its full grid.
+    pub fn flops(&self) -> u64 {
+        self.flops
     }
 
     /// True once every answer is complete.

@@ -1,0 +1,91 @@
+//! How long a decode takes and how much work it is; the figures behind `diffa bench decode`.
+
+use std::time::{Duration, Instant};
+
+use crate::decode::options::{Cache, DecodeOptions, Rule};
+use crate::decode::prompt::Prompt;
+use crate::decode::session::Session;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::model::llada::Llada;
+
+/// Figures of one decode.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Forwards (NFE).
+    pub forwards: usize,
+    /// Rows fed to the transformer, over all forwards.
+    pub rows: usize,
+    /// Floating-point operations of all dispatches, at their full grids.
+    pub flops: u64,
+    /// Seconds of all denoising steps; planning and compilation are not in it.
+    pub seconds: f64,
+    /// Answer rows committed.
+    pub tokens: usize,
+    /// True if time ran out and the rest was extrapolated from the mean full and cached step.
+    pub extrapolated: bool,
+}
+
+/// Times and work of one kind of step.
+#[derive(Debug, Clone, Copy, Default)]
+struct Kind {
+    steps: usize,
+    seconds: f64,
+    rows: usize,
+    flops: u64,
+}
+
+impl Kind {
+    fn scaled(&self, steps: usize) -> (f64, usize, u64) {
+        if self.steps == 0 {
+            return (0.0, 0, 0);
+        }
+        let factor = steps as f64 / self.steps as f64;
+        (self.seconds * factor, (self.rows as f64 * factor) as usize, (self.flops as f64 * factor) as u64)
+    }
+}
+
+/// Runs a decode of `prompt` for at most about `budget` and measures it. A decode of the fixed schedule that does
+/// not finish is extrapolated; one that a rule drives is then reported as far as it got.
+pub fn measure(
+    gpu: &Gpu,
+    llada: &Llada,
+    prompt: Prompt<'_>,
+    options: &DecodeOptions,
+    budget: Duration,
+) -> Result<Measured> {
+    // Drivers compile a kernel when it is first dispatched; that belongs to loading.
+    Session::new(gpu, llada, &[prompt], options)?.advance(2)?;
+    let mut session = Session::new(gpu, llada, &[prompt], options)?;
+    let start = Instant::now();
+    let (mut full, mut cached) = (Kind::default(), Kind::default());
+    let mut tokens = 0;
+    while !session.is_done() && (start.elapsed() < budget || full.steps < 2) {
+        let (rows, flops) = (session.rows_computed(), session.flops());
+        let at = Instant::now();
+        let reports = session.advance(1)?;
+        let is_first = reports.first().is_none_or(|report| report.step == 0);
+        let kind = if options.cache == Cache::None || is_first { &mut full } else { &mut cached };
+        kind.steps += 1;
+        kind.seconds += at.elapsed().as_secs_f64();
+        kind.rows += session.rows_computed() - rows;
+        kind.flops += session.flops() - flops;
+        tokens += reports.iter().map(|report| report.commits.len()).sum::<usize>();
+    }
+    let extrapolated = !session.is_done() && options.rule == Rule::Quota;
+    let (mut n_full, mut n_cached) = (full.steps, cached.steps);
+    if extrapolated {
+        n_full = if options.cache == Cache::None { options.steps } else { options.n_blocks() };
+        n_cached = options.steps - n_full;
+        tokens = options.gen_length;
+    }
+    let (full, cached) = (full.scaled(n_full), cached.scaled(n_cached));
+    Ok(Measured {
+        forwards: n_full + n_cached,
+        rows: full.1 + cached.1,
+        flops: full.2 + cached.2,
+        seconds: full.0 + cached.0,
+        tokens,
+        extrapolated,
+    })
+}
