@@ -6,7 +6,7 @@
 
 const HEAD_DIM: u32 = 64u;
 const QB: u32 = 4u;
-const KB: u32 = 8u;
+const KB: u32 = 16u;
 const WG: u32 = 32u / QB;   // 32 queries per workgroup: 16 KiB of workgroup memory at HEAD_DIM 128
 
 struct Params {

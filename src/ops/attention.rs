@@ -19,12 +19,12 @@ kernel! {
 }
 
 kernel! {
-    /// out = softmax(q k^T scale) v per head, fused with an online softmax over blocks of KB keys
+    /// out = softmax(q k^T scale) v per head, fused with an online softmax over blocks of keys
     ATTENTION = "attention" {
         params: AttentionParams,
         bindings: [read q, read k, read v, write out],
         slots: [],
-        consts: [HEAD_DIM: 64 | 12 | 16 | 32 | 128, QB: 4 | 1, KB: 8],
+        consts: [HEAD_DIM: 64 | 12 | 16 | 32 | 128, QB: 4 | 1],
     }
 }
 
