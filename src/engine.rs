@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::decode::{DecodeOptions, Prompt, Session, StepReport};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::model::config::LladaConfig;
 use crate::model::weights::LoadProgress;
 use crate::model::{Clip, Hearing, Llada, ModelPaths, Part};
 use crate::text::{self, Tokenizer};
@@ -30,6 +31,8 @@ pub struct Answer {
     pub nfe: usize,
     /// Rows fed to the transformer, over all forwards.
     pub rows_computed: usize,
+    /// Floating-point operations of the denoising, counting every dispatch at its full grid.
+    pub flops: u64,
     /// Prompt tokens.
     pub prompt_tokens: usize,
     /// Audio rows in the prompt.
@@ -75,9 +78,7 @@ impl Diffa {
 
     /// The model's end tokens: `<|endoftext|>`, then `<|eot_id|>` if the tokenizer has it.
     pub fn stop_ids(&self) -> Vec<u32> {
-        let mut ids = vec![self.llada.config().eos_token_id];
-        ids.extend(self.tokenizer.token_id("<|eot_id|>").filter(|id| !ids.contains(id)));
-        ids
+        end_ids(self.llada.config(), &self.tokenizer)
     }
 
     /// Encoder and adapters. Errors if only the language model was loaded.
@@ -170,6 +171,7 @@ impl Diffa {
             steps,
             nfe: session.forwards_of(0),
             rows_computed: session.rows_computed(),
+            flops: session.flops(),
             prompt_tokens: prompt.ids.len(),
             audio_rows: clip.map_or(0, Clip::rows),
             planning,
@@ -179,10 +181,17 @@ impl Diffa {
     }
 }
 
+/// End tokens of a model: `<|endoftext|>` as configured, then `<|eot_id|>` if the tokenizer has it.
+pub fn end_ids(config: &LladaConfig, tokenizer: &Tokenizer) -> Vec<u32> {
+    let mut ids = vec![config.eos_token_id];
+    ids.extend(tokenizer.token_id("<|eot_id|>").filter(|id| *id != config.eos_token_id));
+    ids
+}
+
 fn load_hearing(
     gpu: &Gpu,
     paths: &ModelPaths,
-    llada: &crate::model::config::LladaConfig,
+    llada: &LladaConfig,
     progress: LoadProgress<'_>,
 ) -> Result<Hearing> {
     let config = paths.whisper_config()?;

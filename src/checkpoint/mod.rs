@@ -268,6 +268,11 @@ impl Checkpoint {
         }
     }
 
+    /// Size of a tensor's elements in bytes, or `None` if there is no tensor of that name. Touches no data.
+    pub fn byte_len(&self, name: &str) -> Option<u64> {
+        self.entries.get(name).map(|e| e.tensor.n_bytes as u64)
+    }
+
     /// Sum of the sizes of all tensors in bytes, ignored ones included.
     pub fn total_bytes(&self) -> u64 {
         self.entries.values().map(|e| e.tensor.n_bytes as u64).sum()

@@ -41,6 +41,27 @@ impl Clip {
     }
 }
 
+/// The fewest samples from which anything can be heard: those that give one semantic row.
+pub fn min_samples(config: &WhisperConfig) -> usize {
+    (2 * SEMANTIC_RATE - 2) * config.hop_length + 1
+}
+
+/// Checks that a clip of `n` samples is long enough to be heard.
+pub fn check_length(config: &WhisperConfig, n: usize) -> Result<()> {
+    let needed = min_samples(config);
+    if n >= needed {
+        return Ok(());
+    }
+    let rate = config.sampling_rate;
+    Err(Error::usage(
+        "AUDIO",
+        format!(
+            "the clip has {n} samples at {rate} Hz; the model needs at least {needed} ({:.2} s) to hear anything",
+            needed as f64 / rate as f64
+        ),
+    ))
+}
+
 impl Hearing {
     /// Loads encoder and adapters; their configurations must fit each other and the language model.
     /// With `keep_all`, every hidden state is kept for inspection.
@@ -69,18 +90,7 @@ impl Hearing {
     pub fn hear(&self, samples: &[f32]) -> Result<Clip> {
         let valid = self.encoder.valid_lengths(samples.len());
         let config = self.encoder.config();
-        if valid.rows < SEMANTIC_RATE {
-            let needed = (2 * SEMANTIC_RATE - 2) * config.hop_length + 1;
-            return Err(Error::usage(
-                "AUDIO",
-                format!(
-                    "the clip has {} samples at {} Hz; the model needs at least {needed} ({:.2} s) to hear anything",
-                    samples.len(),
-                    config.sampling_rate,
-                    needed as f64 / config.sampling_rate as f64
-                ),
-            ));
-        }
+        check_length(config, samples.len())?;
         self.encoder.run(&self.gpu, samples)?;
         let audio_embeds = self.adapters.run(&self.gpu, &self.encoder, valid.rows)?;
         Ok(Clip { audio_embeds, valid, n_samples: samples.len(), sample_rate: config.sampling_rate })

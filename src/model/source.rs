@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::model::config::{LladaConfig, WhisperConfig};
+use crate::model::config::{AdapterConfig, LladaConfig, WhisperConfig};
 use crate::text::Tokenizer;
 
 /// One of the three checkpoints.
@@ -109,6 +109,35 @@ impl ModelPaths {
             return WhisperConfig::from_json_bytes(config, Some(preprocessor), &demo_folder(Part::Whisper));
         }
         WhisperConfig::read(&self.folder(Part::Whisper)?)
+    }
+
+    /// Checks the checkpoints of these parts against their configurations, touching no tensor data, and
+    /// returns the bytes of all tensors that belong to them: what a load progress counts up to.
+    pub fn load_bytes(&self, parts: &[Part]) -> Result<u64> {
+        let mut total = 0;
+        for part in parts {
+            let checkpoint = self.checkpoint(*part)?;
+            let (prefix, tensors) = match part {
+                Part::Llm => {
+                    let config = self.llada_config()?;
+                    (config.check(&checkpoint)?, config.tensors())
+                }
+                Part::Whisper => {
+                    let config = self.whisper_config()?;
+                    (config.check(&checkpoint)?, config.tensors())
+                }
+                Part::Adapters => {
+                    let (whisper, llada) = (self.whisper_config()?, self.llada_config()?);
+                    let config = AdapterConfig::from_checkpoint(&checkpoint, &whisper, &llada)?;
+                    (config.prefix, config.tensors())
+                }
+            };
+            total += tensors
+                .iter()
+                .filter_map(|(name, _)| checkpoint.byte_len(&format!("{prefix}{name}")))
+                .sum::<u64>();
+        }
+        Ok(total)
     }
 
     /// Reads the tokenizer.

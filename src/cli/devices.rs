@@ -1,0 +1,183 @@
+//! `diffa devices`: every adapter, what it offers, and the kernels it would get.
+
+use std::fmt::Debug;
+
+use diffa::gpu::adapter::list;
+use diffa::gpu::caps::describe;
+use diffa::gpu::{AdapterChoice, Requirements};
+use diffa::ops::attention::AttentionVariant;
+use diffa::ops::matmul::MatmulVariant;
+use diffa::{Error, Result};
+use indicatif::BinaryBytes;
+use serde_json::{Value, json};
+
+use super::args::{DevicesArgs, Global};
+use super::{report, terminal};
+
+/// Rows and columns of the product that the matmul kernel is shown for: a projection of LLaDA-8B.
+const TYPICAL_MATMUL: [usize; 3] = [128, 4096, 4096];
+
+/// Runs the command.
+pub(super) fn run(global: &Global, args: &DevicesArgs) -> Result<()> {
+    let backend = global.backend.as_deref().map(AdapterChoice::parse_backend).transpose()?;
+    let all = list(backend);
+    let default = all.iter().position(|adapter| Requirements::missing(&adapter.limits()).is_empty());
+    let mut shown: Vec<Device> =
+        all.iter().enumerate().map(|(i, adapter)| Device::new(i, adapter, default == Some(i))).collect();
+    if let Some(wanted) = &global.adapter {
+        let wanted = wanted.to_lowercase();
+        shown.retain(|device| {
+            device.index.to_string() == wanted || describe(&device.info).to_lowercase().contains(&wanted)
+        });
+        if shown.is_empty() {
+            return Err(Error::usage("--adapter", format!("no adapter matches `{wanted}`")));
+        }
+    }
+    if args.json {
+        let adapters: Vec<Value> = shown.iter().map(Device::json).collect();
+        return terminal::print(&json!({ "adapters": adapters, "default": default }).to_string());
+    }
+    if shown.is_empty() {
+        return Err(Error::Adapter("no GPU adapter was found; install a driver or try another --backend".into()));
+    }
+    for device in &shown {
+        terminal::print(&device.text())?;
+    }
+    Ok(())
+}
+
+/// What there is to say about an adapter.
+struct Device {
+    index: usize,
+    info: wgpu::AdapterInfo,
+    limits: wgpu::Limits,
+    features: wgpu::Features,
+    /// One line per shape: `M x N x K, types`.
+    cooperative: Vec<String>,
+    missing: Vec<String>,
+    is_default: bool,
+    matmul: String,
+    /// For heads of 64 and of 128.
+    attention: [String; 2],
+}
+
+impl Device {
+    fn new(index: usize, adapter: &wgpu::Adapter, is_default: bool) -> Device {
+        let (info, limits) = (adapter.get_info(), adapter.limits());
+        let is_software = info.device_type == wgpu::DeviceType::Cpu;
+        let [rows, n, k] = TYPICAL_MATMUL;
+        let mut cooperative: Vec<String> = adapter
+            .cooperative_matrix_properties()
+            .iter()
+            .map(|p| format!("{}x{}x{} {:?}->{:?}", p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type).to_lowercase())
+            .collect();
+        cooperative.dedup();
+        Device {
+            index,
+            features: adapter.features(),
+            missing: Requirements::missing(&limits),
+            matmul: plain(MatmulVariant::default_for(is_software, rows, n, k)),
+            attention: [64, 128].map(|head| plain(AttentionVariant::default_for(is_software, head))),
+            info,
+            limits,
+            cooperative,
+            is_default,
+        }
+    }
+
+    fn has(&self, feature: wgpu::Features) -> bool {
+        self.features.contains(feature)
+    }
+
+    /// Smallest and largest subgroup, if shaders can use subgroups.
+    fn subgroups(&self) -> Option<[u32; 2]> {
+        self.has(wgpu::Features::SUBGROUP).then_some([self.info.subgroup_min_size, self.info.subgroup_max_size])
+    }
+
+    fn json(&self) -> Value {
+        let why = if self.is_default { "default" } else { "" };
+        let mut value = report::adapter(&self.info, why);
+        let more = json!({
+            "index": self.index,
+            "usable": self.missing.is_empty(),
+            "missing": self.missing,
+            "default": self.is_default,
+            "limits": {
+                "max_storage_buffer_binding_size": self.limits.max_storage_buffer_binding_size,
+                "max_buffer_size": self.limits.max_buffer_size,
+                "max_compute_workgroup_storage_size": self.limits.max_compute_workgroup_storage_size,
+                "max_compute_invocations_per_workgroup": self.limits.max_compute_invocations_per_workgroup,
+                "max_storage_buffers_per_shader_stage": self.limits.max_storage_buffers_per_shader_stage,
+            },
+            "features": {
+                "shader_f16": self.has(wgpu::Features::SHADER_F16),
+                "subgroups": self.subgroups(),
+                "timestamps": self.has(wgpu::Features::TIMESTAMP_QUERY),
+                "cooperative_matrices": self.cooperative,
+            },
+            "kernels": {
+                "matmul": self.matmul,
+                "attention_64": self.attention[0],
+                "attention_128": self.attention[1],
+            },
+        });
+        if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
+            value.remove("why");
+            value.extend(more);
+        }
+        value
+    }
+
+    fn text(&self) -> String {
+        let yes = |feature| if self.has(feature) { "yes" } else { "no" };
+        let subgroups = match self.subgroups() {
+            Some([min, max]) if min == max => format!("of {min}"),
+            Some([min, max]) => format!("of {min} to {max}"),
+            None => "no".into(),
+        };
+        let cooperative = if self.cooperative.is_empty() { "none".into() } else { self.cooperative.join(", ") };
+        let usable = if self.missing.is_empty() {
+            "yes".to_string()
+        } else {
+            format!("no, it lacks {}", self.missing.join(", "))
+        };
+        let [head_64, head_128] = &self.attention;
+        let [rows, n, k] = TYPICAL_MATMUL;
+        let lines = [
+            ("usable", usable),
+            ("buffers", {
+                let [binding, buffer] = [self.limits.max_storage_buffer_binding_size, self.limits.max_buffer_size];
+                format!("up to {}, bound up to {}", BinaryBytes(buffer), BinaryBytes(binding))
+            }),
+            (
+                "workgroups",
+                format!(
+                    "up to {} invocations, {} of memory",
+                    self.limits.max_compute_invocations_per_workgroup,
+                    BinaryBytes(self.limits.max_compute_workgroup_storage_size.into())
+                ),
+            ),
+            (
+                "features",
+                format!(
+                    "f16 {}, subgroups {subgroups}, timestamps {}, cooperative matrices {cooperative}",
+                    yes(wgpu::Features::SHADER_F16),
+                    yes(wgpu::Features::TIMESTAMP_QUERY)
+                ),
+            ),
+            ("matmul", format!("{} ({rows} x {n} x {k})", self.matmul)),
+            ("attention", format!("{head_64} (heads of 64), {head_128} (heads of 128)")),
+        ];
+        let mark = if self.is_default { " - default" } else { "" };
+        let mut text = format!("{}: {}{mark}", self.index, describe(&self.info));
+        for (name, value) in lines {
+            text += &format!("\n   {name:<11}{value}");
+        }
+        text
+    }
+}
+
+/// A variant as its fields say it: `Direct { mr: 8, nr: 8 }` becomes `direct (mr 8, nr 8)`.
+fn plain(variant: impl Debug) -> String {
+    format!("{variant:?}").to_lowercase().replace("{ ", "(").replace(" }", ")").replace(':', "")
+}

@@ -1,0 +1,48 @@
+//! `diffa generate`: a plain chat turn, without audio.
+
+use diffa::{Error, ModelPaths, Result};
+
+use super::answers::Respondent;
+use super::args::{GenerateArgs, Global};
+use super::report::{self, Report};
+use super::terminal::{self, Terminal};
+use super::{interrupt, load, settings};
+
+/// Runs the command.
+pub(super) fn run(term: &Terminal, global: &Global, args: &GenerateArgs) -> Result<()> {
+    if args.prompt.trim().is_empty() {
+        return Err(Error::usage("PROMPT", "is empty; say something, for example \"Name three colours.\""));
+    }
+    let paths = ModelPaths { model: args.model.clone(), llm: args.llm.clone(), ..Default::default() };
+    let mut options = settings::decode_options(&args.decode, paths.is_demo())?;
+    if let Some(path) = &args.output.trace {
+        load::check_target("--trace", path)?;
+    }
+    paths.llada_config()?;
+    let gpu = load::open(term, global)?;
+    let (diffa, load) = load::model(term, &gpu, &paths, false)?;
+    settings::add_end_tokens(&args.decode, diffa.stop_ids(), &mut options);
+
+    let system = args.decode.system.as_deref();
+    let respondent = Respondent { term, diffa: &diffa, options: &options, system, output: &args.output };
+    let answered = respondent.respond(None, &args.prompt)?;
+    if args.output.events {
+        terminal::print(&report::answer_event(&answered))?;
+    } else if !args.output.json {
+        terminal::print(&answered.answer.text)?;
+    }
+    if args.output.stats {
+        eprintln!("{}", answered.stats(None));
+    } else if term.is_live() {
+        term.note(&report::summary(&answered.answer, None));
+    }
+    let tokenizer = diffa.tokenizer();
+    let report = Report { gpu: &gpu, options: &options, system, paths: &paths, load, tokenizer };
+    if let Some(path) = &args.output.trace {
+        report.write_trace(path, None, std::iter::once(&answered))?;
+    }
+    if args.output.json {
+        terminal::print(&report.generate(&answered))?;
+    }
+    interrupt::check()
+}

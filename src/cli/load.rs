@@ -1,0 +1,102 @@
+//! What every command does before its work: open the adapter, read the audio, load the model.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use diffa::audio::Waveform;
+use diffa::model::Part;
+use diffa::model::config::WhisperConfig;
+use diffa::{AdapterChoice, Diffa, Error, Gpu, ModelPaths, Result, audio};
+use indicatif::ProgressBar;
+
+use super::args::Global;
+use super::interrupt;
+use super::terminal::Terminal;
+
+/// The adapter the user asked for, or the best one; says which and why.
+pub(super) fn open(term: &Terminal, global: &Global) -> Result<Gpu> {
+    let backend = global.backend.as_deref().map(AdapterChoice::parse_backend).transpose()?;
+    let gpu = Gpu::open(&AdapterChoice { adapter: global.adapter.clone(), backend })?;
+    let verb = if gpu.reason().starts_with("asked") { "was" } else { "is" };
+    term.note(&format!("using {} because it {verb} {}", gpu.caps().describe(), gpu.reason()));
+    Ok(gpu)
+}
+
+/// Reads a clip at the encoder's rate and says how long reading, decoding and resampling took.
+pub(super) fn audio(path: &Path, config: &WhisperConfig) -> Result<(Waveform, Duration)> {
+    let start = Instant::now();
+    let rate = u32::try_from(config.sampling_rate).map_err(|_| Error::Config {
+        path: config.path.clone(),
+        key: "sampling_rate".into(),
+        reason: format!("{} is no sample rate", config.sampling_rate),
+    })?;
+    let wave = audio::read(path, rate)?;
+    Ok((wave, start.elapsed()))
+}
+
+/// Errors about the clip name its file.
+pub(super) fn about_clip(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Usage { option, reason } if option == "AUDIO" => Error::Audio { path: path.into(), reason },
+        error => error,
+    }
+}
+
+/// Warns if the model will not hear all of a clip.
+pub(super) fn warn_if_long(term: &Terminal, path: &Path, n: usize, config: &WhisperConfig, remedy: &str) {
+    let seconds = |samples: usize| samples as f64 / config.sampling_rate as f64;
+    if n > config.n_samples {
+        term.warn(&format!(
+            "{} is {:.1} s long but the model hears {:.1} s; the last {:.1} s were not heard{remedy}",
+            path.display(),
+            seconds(n),
+            seconds(config.n_samples),
+            seconds(n - config.n_samples),
+        ));
+    }
+}
+
+/// Checks that a file can be written, before the work of which it is the result.
+pub(super) fn check_target(option: &str, path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::usage(option, format!("{} is a folder; name a file in it", path.display())));
+    }
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            Err(Error::usage(option, format!("there is no folder {} to write to", folder.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Progress of a load: the bytes so far, and the end of it if the user wants that.
+pub(super) fn advance(bar: &ProgressBar) -> impl Fn(u64) -> Result<()> {
+    let bar = bar.clone();
+    move |bytes| {
+        bar.inc(bytes);
+        interrupt::check()
+    }
+}
+
+/// Checks the folders and loads the model, with encoder and adapters if it shall hear.
+pub(super) fn model(
+    term: &Terminal,
+    gpu: &Gpu,
+    paths: &ModelPaths,
+    with_hearing: bool,
+) -> Result<(Diffa, Duration)> {
+    if paths.is_demo() {
+        term.note("the built-in demo model answers, a very small one; use --model for another");
+    }
+    let start = Instant::now();
+    let parts: &[Part] =
+        if with_hearing { &[Part::Whisper, Part::Adapters, Part::Llm] } else { &[Part::Llm] };
+    let bar = term.bytes("loading", paths.load_bytes(parts)?);
+    let progress = advance(&bar);
+    let diffa = match with_hearing {
+        true => Diffa::load(gpu, paths, &progress),
+        false => Diffa::load_text_only(gpu, paths, &progress),
+    };
+    bar.finish_and_clear();
+    Ok((diffa?, start.elapsed()))
+}

@@ -1,0 +1,61 @@
+//! From arguments to exit code. Every command is a function that returns the library's error type; only
+//! this file prints errors and decides how the process ends.
+
+mod answers;
+mod args;
+mod ask;
+mod canvas;
+mod devices;
+mod generate;
+mod interrupt;
+mod load;
+mod report;
+mod settings;
+mod stages;
+mod synth;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use diffa::Error;
+
+use args::{Cli, Command};
+use terminal::Terminal;
+
+/// Exit codes; 2 is also what clap uses for bad usage.
+const FAILED: u8 = 1;
+const BAD_INPUT: u8 = 2;
+const INTERRUPTED: u8 = 130;
+
+/// Runs the command line.
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version end up here too. A closed stdout or stderr is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    interrupt::install();
+    let term = Terminal::new(cli.global.quiet);
+    let done = match &cli.command {
+        Command::Ask(args) => ask::run(&term, &cli.global, args),
+        Command::Generate(args) => generate::run(&term, &cli.global, args),
+        Command::Stages(args) => stages::run(&term, &cli.global, args),
+        Command::Devices(args) => devices::run(&cli.global, args),
+        Command::Synth(args) => synth::run(&term, args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::error(&error);
+            ExitCode::from(match error {
+                Error::Interrupted => INTERRUPTED,
+                error if error.is_bad_input() => BAD_INPUT,
+                _ => FAILED,
+            })
+        }
+    }
+}
