@@ -63,6 +63,14 @@ Examples:
   diffa devices --backend vulkan --json
   diffa --adapter radeon devices                              only those whose name has `radeon` in it";
 
+const BENCH_DECODE_HELP: &str = "\
+Columns: NFE forwards; rows fed to the transformer; GFLOP of all dispatches; seconds of all steps; tokens \
+committed per forward; work and time as ratios against the exact decoder in the same run.
+
+Examples:
+  diffa bench decode
+  diffa bench decode --llm DIR --settings 16/16/16 --seconds 60 --json";
+
 const SYNTH_HELP: &str = "\
 Shapes: tiny 1.3 MB, s 0.2 GB, m 0.9 GB, 8b 16.5 GB (the released sizes). The same seed gives the same bytes.
 
@@ -111,6 +119,38 @@ pub(super) enum Command {
     /// Writes a model with random weights: complete folders for measurements and tests, its answers gibberish.
     #[command(after_help = SYNTH_HELP)]
     Synth(SynthArgs),
+    /// Measures.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BenchCommand {
+    /// Every decoder on one checkpoint: forwards, rows, work and time, as ratios against the exact one.
+    #[command(after_help = BENCH_DECODE_HELP)]
+    Decode(BenchDecodeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchDecodeArgs {
+    /// Model folder with `llada/` in it. Without it and --llm the built-in demo model is measured.
+    #[arg(long, value_name = "DIR")]
+    pub(super) model: Option<PathBuf>,
+    /// LLaDA folder, instead of the one in --model.
+    #[arg(long, value_name = "DIR")]
+    pub(super) llm: Option<PathBuf>,
+    /// Rows before the answer; a 30 s clip and a short question are about 450.
+    #[arg(long, value_name = "N", default_value_t = 450, value_parser = length())]
+    pub(super) rows: usize,
+    /// Lengths to measure, separated by commas; the published ones and a long one if not given.
+    #[arg(long, value_name = "STEPS/BLOCK/LENGTH")]
+    pub(super) settings: Option<String>,
+    /// Time for each decode; fixed schedules that take longer are extrapolated and marked with ~.
+    #[arg(long, value_name = "S", default_value_t = 20.0)]
+    pub(super) seconds: f64,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 mod answers;
 mod args;
 mod ask;
+mod bench;
 mod canvas;
 mod devices;
 mod generate;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use diffa::Error;
 
-use args::{Cli, Command};
+use args::{BenchCommand, Cli, Command};
 use terminal::Terminal;
 
 /// Exit codes; 2 is also what clap uses for bad usage.
@@ -46,6 +47,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Stages(args) => stages::run(&term, &cli.global, args),
         Command::Devices(args) => devices::run(&cli.global, args),
         Command::Synth(args) => synth::run(&term, args),
+        Command::Bench(BenchCommand::Decode(args)) => bench::decode(&term, &cli.global, args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
