@@ -25,6 +25,7 @@ pub mod checkpoint;
 pub mod decode;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod gpu;
 pub mod model;
 pub mod ops;

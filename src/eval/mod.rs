@@ -1,0 +1,3 @@
+//! The public benchmarks that DIFFA is judged by: MMSU, MMAU, VoiceBench.
+
+pub mod prompts;
