@@ -63,6 +63,16 @@ Examples:
   diffa devices --backend vulkan --json
   diffa --adapter radeon devices                              only those whose name has `radeon` in it";
 
+const SCORE_HELP: &str = "\
+VoiceBench subsets and their evaluators: alpacaeval, commoneval, wildvoice: open; sd-qa: qa; openbookqa, mmsu: mcq; \
+bbh: bbh; advbench: harm; ifeval: ifeval. open and qa read the judge's scores from the file; PEDANT is out of scope. \
+Where the official program draws at random, floor, expected value and ceiling are given.
+
+Examples:
+  diffa score mmsu answers.jsonl
+  diffa score mcq myModel-openbookqa-test.jsonl --json
+  diffa score mmau exact.json --compare fast.json";
+
 const BENCH_DECODE_HELP: &str = "\
 Columns: NFE forwards; rows fed to the transformer; GFLOP of all dispatches; seconds of all steps; tokens \
 committed per forward; work and time as ratios against the exact decoder in the same run.
@@ -119,9 +129,27 @@ pub(super) enum Command {
     /// Writes a model with random weights: complete folders for measurements and tests, its answers gibberish.
     #[command(after_help = SYNTH_HELP)]
     Synth(SynthArgs),
+    /// Scores a file of benchmark answers as the official programs do.
+    #[command(after_help = SCORE_HELP)]
+    Score(ScoreArgs),
     /// Measures.
     #[command(subcommand)]
     Bench(BenchCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ScoreArgs {
+    /// Benchmark, or for VoiceBench the evaluator of the subset.
+    #[arg(value_parser = PossibleValuesParser::new(["mmsu", "mmau", "open", "qa", "mcq", "bbh", "harm", "ifeval"]))]
+    pub(super) evaluator: String,
+    /// JSON lines or one JSON array, with the answers in the fields the benchmark's runner writes.
+    pub(super) file: PathBuf,
+    /// A second run of the same questions: paired comparison (McNemar) of the two.
+    #[arg(long, value_name = "FILE")]
+    pub(super) compare: Option<PathBuf>,
+    /// One JSON object instead of tables.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

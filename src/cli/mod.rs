@@ -11,6 +11,7 @@ mod generate;
 mod interrupt;
 mod load;
 mod report;
+mod score;
 mod settings;
 mod stages;
 mod synth;
@@ -47,6 +48,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Stages(args) => stages::run(&term, &cli.global, args),
         Command::Devices(args) => devices::run(&cli.global, args),
         Command::Synth(args) => synth::run(&term, args),
+        Command::Score(args) => score::run(args),
         Command::Bench(BenchCommand::Decode(args)) => bench::decode(&term, &cli.global, args),
     };
     match done {

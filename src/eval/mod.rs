@@ -1,3 +1,4 @@
 //! The public benchmarks that DIFFA is judged by: MMSU, MMAU, VoiceBench.
 
 pub mod prompts;
+pub mod score;
