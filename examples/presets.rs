@@ -34,7 +34,8 @@ fn questions(root: &Path) -> Result<Vec<Question>, Box<dyn std::error::Error>> {
     }
     for line in read("bench/mini_mmsu.jsonl")?.lines() {
         let item: Value = serde_json::from_str(line)?;
-        let choices = ["choice_a", "choice_b", "choice_c", "choice_d"].into_iter().filter_map(|key| item[key].as_str());
+        let choices =
+            ["choice_a", "choice_b", "choice_c", "choice_d"].into_iter().filter_map(|key| item[key].as_str());
         let text = prompts::mmsu(&string(&item["question"]), choices);
         let audio = root.join(string(&item["audio_path"]));
         all.push(Question { set: "mini MMSU", audio, text, lengths: [4, 4, 4] });
@@ -75,7 +76,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut exact: Vec<(String, Vec<u32>)> = Vec::new();
         let mut base = (0.0, 0.0);
         for preset in Preset::ALL {
-            let (mut text_same, mut ids_same, mut nfe, mut rows, mut flops, mut seconds) = (0, 0, 0, 0, 0u64, 0.0);
+            let (mut text_same, mut ids_same, mut nfe, mut rows, mut flops, mut seconds) =
+                (0, 0, 0, 0, 0u64, 0.0);
             let of_set: Vec<_> = questions.iter().filter(|q| q.set == set).collect();
             for (i, question) in of_set.iter().enumerate() {
                 let [steps, block, length] = question.lengths;
@@ -83,7 +85,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 preset.apply(&mut options, &diffa.stop_ids());
                 let start = Instant::now();
                 let clip = &clips[&question.audio];
-                let answer = diffa.ask(clip, &question.text, text::DEFAULT_SYSTEM, &options, |_, _| Ok(()))?;
+                let answer =
+                    diffa.ask(clip, &question.text, text::DEFAULT_SYSTEM, &options, |_, _| Ok(()))?;
                 seconds += start.elapsed().as_secs_f64();
                 if preset == Preset::Exact {
                     exact.push((answer.text.clone(), answer.ids.clone()));

@@ -113,6 +113,12 @@ impl Diffa {
         clip: Option<&Clip>,
         options: &DecodeOptions,
     ) -> Result<Session<'_>> {
+        if clip.is_some_and(|clip| !clip.gpu.is_same(&self.gpu)) {
+            return Err(Error::usage(
+                "AUDIO",
+                "was heard on another device; hear it with the model that is asked",
+            ));
+        }
         let audio = match (clip, prompt.audio_position) {
             (Some(clip), Some(position)) => Some((&clip.audio_embeds, position)),
             _ => None,

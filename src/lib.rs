@@ -21,6 +21,7 @@
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod audio;
+pub mod bench;
 pub mod checkpoint;
 pub mod decode;
 pub mod engine;

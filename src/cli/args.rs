@@ -168,13 +168,13 @@ pub(super) struct BenchDecodeArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) llm: Option<PathBuf>,
     /// Rows before the answer; a 30 s clip and a short question are about 450.
-    #[arg(long, value_name = "N", default_value_t = 450, value_parser = length())]
+    #[arg(long, value_name = "N", default_value_t = 450, value_parser = length(), allow_negative_numbers = true)]
     pub(super) rows: usize,
     /// Lengths to measure, separated by commas; the published ones and a long one if not given.
     #[arg(long, value_name = "STEPS/BLOCK/LENGTH")]
     pub(super) settings: Option<String>,
     /// Time for each decode; fixed schedules that take longer are extrapolated and marked with ~.
-    #[arg(long, value_name = "S", default_value_t = 20.0)]
+    #[arg(long, value_name = "S", default_value_t = 20.0, allow_negative_numbers = true)]
     pub(super) seconds: f64,
     /// One JSON object instead of a table.
     #[arg(long)]
@@ -192,7 +192,8 @@ pub(super) struct AskArgs {
     pub(super) model: ModelArgs,
     /// What to do with audio longer than the model's window: answer about the `first` one, or about every
     /// `window` in turn.
-    #[arg(long, default_value = "first", value_parser = PossibleValuesParser::new(["first", "window"]))]
+    #[arg(long, default_value = "first", help_heading = "Output",
+          value_parser = PossibleValuesParser::new(["first", "window"]))]
     pub(super) long: String,
     #[command(flatten)]
     pub(super) output: OutputArgs,
@@ -251,7 +252,7 @@ pub(super) struct SynthArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
     /// Seed of the random numbers.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", allow_negative_numbers = true)]
     pub(super) seed: u64,
     /// Which folders, separated by commas; all of them if not given.
     #[arg(long, value_delimiter = ',', value_name = "PART",
@@ -292,6 +293,7 @@ impl ModelArgs {
 
 /// Where answers go besides the terminal.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
 pub(super) struct OutputArgs {
     /// One JSON object on stdout instead of text: answer, settings, timings, adapter.
     #[arg(long)]
@@ -371,7 +373,7 @@ pub(super) struct DecodeArgs {
     #[arg(long)]
     pub(super) late_eos: bool,
     /// Seed of the noise and of random remasking.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub(super) seed: u32,
     /// System turn of the prompt. Questions about audio use the one DIFFA was trained with if not given.
     #[arg(long, value_name = "TEXT")]

@@ -58,7 +58,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &AskArgs) -> Result<()
                 terminal::print(&format!("{span}{}", answer.text))?;
             }
             if args.output.stats {
-                eprintln!("{}", answered.stats(Some((seconds, hear))));
+                term.figures(&answered.stats(Some((seconds, hear))));
             } else if term.is_live() {
                 term.note(&report::summary(answer, Some((seconds, hear))));
             }
@@ -99,7 +99,9 @@ fn windows(
         all.partition(|window| window.len() >= hearing::min_samples(config));
     for window in short {
         let seconds = window.len() as f64 / config.sampling_rate as f64;
-        term.note(&format!("the last {seconds:.2} s are too short to be heard on their own; they are skipped"));
+        term.note(&format!(
+            "the last {seconds:.2} s are too short to be heard on their own; they are skipped"
+        ));
     }
     Ok(windows)
 }

@@ -43,6 +43,8 @@ fn decoders(lengths: [usize; 3], stop_ids: &[u32]) -> Vec<Decoder> {
 pub(super) fn decode(term: &Terminal, global: &Global, args: &BenchDecodeArgs) -> Result<()> {
     let settings = args.settings.as_deref().unwrap_or(SETTINGS);
     let settings = settings.split(',').map(lengths).collect::<Result<Vec<_>>>()?;
+    let budget = Duration::try_from_secs_f64(args.seconds)
+        .map_err(|_| Error::usage("--seconds", format!("{} is no time to measure for", args.seconds)))?;
     let paths = diffa::ModelPaths { model: args.model.clone(), llm: args.llm.clone(), ..Default::default() };
     let gpu = load::open(term, global)?;
     let (diffa, _) = load::model(term, &gpu, &paths, false)?;
@@ -54,7 +56,6 @@ pub(super) fn decode(term: &Terminal, global: &Global, args: &BenchDecodeArgs) -
             interrupt::check()?;
             options.validate()?;
             let prompt = Prompt { ids: &prompt, audio: None };
-            let budget = Duration::from_secs_f64(args.seconds);
             let found = measure(&gpu, diffa.llada(), prompt, &options, budget)?;
             let row = row(lengths, name, &found, exact.as_ref().unwrap_or(&found));
             if !args.json {
@@ -83,10 +84,13 @@ fn prompt_ids(diffa: &Diffa, rows: usize) -> Vec<u32> {
 }
 
 fn lengths(text: &str) -> Result<[usize; 3]> {
-    let parts: Vec<usize> = text.trim().split('/').filter_map(|part| part.parse().ok()).collect();
-    <[usize; 3]>::try_from(parts).map_err(|_| {
-        Error::usage("--settings", format!("`{text}` is not STEPS/BLOCK/LENGTH, for example 16/16/16"))
-    })
+    let parts: Option<Vec<usize>> = text.trim().split('/').map(|part| part.parse().ok()).collect();
+    let Some(&[steps, block_length, gen_length]) = parts.as_deref() else {
+        let reason = format!("`{text}` is not STEPS/BLOCK/LENGTH, for example 16/16/16");
+        return Err(Error::usage("--settings", reason));
+    };
+    DecodeOptions::new(steps, block_length, gen_length).validate()?;
+    Ok([steps, block_length, gen_length])
 }
 
 fn row(lengths: [usize; 3], name: &str, found: &Measured, exact: &Measured) -> Value {

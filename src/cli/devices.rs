@@ -38,7 +38,9 @@ pub(super) fn run(global: &Global, args: &DevicesArgs) -> Result<()> {
         return terminal::print(&json!({ "adapters": adapters, "default": default }).to_string());
     }
     if shown.is_empty() {
-        return Err(Error::Adapter("no GPU adapter was found; install a driver or try another --backend".into()));
+        return Err(Error::Adapter(
+            "no GPU adapter was found; install a driver or try another --backend".into(),
+        ));
     }
     for device in &shown {
         terminal::print(&device.text())?;
@@ -69,7 +71,10 @@ impl Device {
         let mut cooperative: Vec<String> = adapter
             .cooperative_matrix_properties()
             .iter()
-            .map(|p| format!("{}x{}x{} {:?}->{:?}", p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type).to_lowercase())
+            .map(|p| {
+                format!("{}x{}x{} {:?}->{:?}", p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type)
+                    .to_lowercase()
+            })
             .collect();
         cooperative.dedup();
         Device {
@@ -91,7 +96,8 @@ impl Device {
 
     /// Smallest and largest subgroup, if shaders can use subgroups.
     fn subgroups(&self) -> Option<[u32; 2]> {
-        self.has(wgpu::Features::SUBGROUP).then_some([self.info.subgroup_min_size, self.info.subgroup_max_size])
+        self.has(wgpu::Features::SUBGROUP)
+            .then_some([self.info.subgroup_min_size, self.info.subgroup_max_size])
     }
 
     fn json(&self) -> Value {
@@ -135,7 +141,8 @@ impl Device {
             Some([min, max]) => format!("of {min} to {max}"),
             None => "no".into(),
         };
-        let cooperative = if self.cooperative.is_empty() { "none".into() } else { self.cooperative.join(", ") };
+        let cooperative =
+            if self.cooperative.is_empty() { "none".into() } else { self.cooperative.join(", ") };
         let usable = if self.missing.is_empty() {
             "yes".to_string()
         } else {
@@ -146,7 +153,8 @@ impl Device {
         let lines = [
             ("usable", usable),
             ("buffers", {
-                let [binding, buffer] = [self.limits.max_storage_buffer_binding_size, self.limits.max_buffer_size];
+                let [binding, buffer] =
+                    [self.limits.max_storage_buffer_binding_size, self.limits.max_buffer_size];
                 format!("up to {}, bound up to {}", BinaryBytes(buffer), BinaryBytes(binding))
             }),
             (
@@ -171,7 +179,7 @@ impl Device {
         let mark = if self.is_default { " - default" } else { "" };
         let mut text = format!("{}: {}{mark}", self.index, describe(&self.info));
         for (name, value) in lines {
-            text += &format!("\n   {name:<11}{value}");
+            text += &format!("\n   {name:<12}{value}");
         }
         text
     }

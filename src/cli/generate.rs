@@ -32,7 +32,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &GenerateArgs) -> Resu
         terminal::print(&answered.answer.text)?;
     }
     if args.output.stats {
-        eprintln!("{}", answered.stats(None));
+        term.figures(&answered.stats(None));
     } else if term.is_live() {
         term.note(&report::summary(&answered.answer, None));
     }

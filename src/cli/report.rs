@@ -54,7 +54,11 @@ impl Answered {
             format!("tokens           {tokens} ({:.2} per forward)", tokens as f64 / a.nfe.max(1) as f64),
             format!("first token      {:.3} s", a.first_token.as_secs_f64()),
             format!("planning         {:.3} s", a.planning.as_secs_f64()),
-            format!("denoising        {:.3} s, {:.1} tokens/s", a.denoising.as_secs_f64(), tokens_per_second(a)),
+            format!(
+                "denoising        {:.3} s, {:.1} tokens/s",
+                a.denoising.as_secs_f64(),
+                tokens_per_second(a)
+            ),
         ];
         if let Some((seconds, hear)) = heard {
             let spent = (hear + a.planning + a.denoising).as_secs_f64();
@@ -198,7 +202,8 @@ impl Report<'_> {
     }
 
     fn model(&self) -> Value {
-        let folder = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.to_string_lossy().to_string());
+        let folder =
+            |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.to_string_lossy().to_string());
         let ModelPaths { model, llm, whisper, adapters } = self.paths;
         match self.paths.is_demo() {
             true => json!("demo"),
@@ -360,13 +365,13 @@ fn answer(asked: &str, answered: &Answered, realtime: Option<(Duration, f64)>) -
     if let Some((before, seconds)) = realtime {
         object.insert("audio_rows".into(), answer.audio_rows.into());
         let spent = (before + answer.planning + answer.denoising).as_secs_f64();
-        object.insert("rtf".into(), json!(spent / seconds));
+        object.insert("rtf".into(), json!(round(spent / seconds)));
     }
     object.insert("tokens".into(), committed(answer).into());
     object.insert("rows_computed".into(), answer.rows_computed.into());
     object.insert("flops".into(), answer.flops.into());
     object.insert("tokens_per_forward".into(), json!(committed(answer) as f64 / answer.nfe.max(1) as f64));
-    object.insert("tokens_per_second".into(), json!(tokens_per_second(answer)));
+    object.insert("tokens_per_second".into(), json!(round(tokens_per_second(answer))));
     let own = [("plan", answer.planning), ("denoise", answer.denoising), ("first_token", answer.first_token)];
     object.insert("timings_ms".into(), timings(own).into());
     if let Some(compared) = answered.comparison() {
@@ -404,6 +409,11 @@ fn committed(answer: &Answer) -> usize {
 fn tokens_per_second(answer: &Answer) -> f64 {
     let seconds = answer.denoising.as_secs_f64();
     if seconds > 0.0 { committed(answer) as f64 / seconds } else { 0.0 }
+}
+
+/// Four digits after the point: all that a measured time is good for.
+fn round(x: f64) -> f64 {
+    (x * 1e4).round() / 1e4
 }
 
 /// An f32 with the digits it has, not those of its f64 neighbour.

@@ -15,7 +15,8 @@ pub(super) fn run(args: &ScoreArgs) -> Result<()> {
         None => None,
     };
     if args.json {
-        let fail = |e: serde_json::Error| Error::usage("--json", format!("the scores cannot be written: {e}"));
+        let fail =
+            |e: serde_json::Error| Error::usage("--json", format!("the scores cannot be written: {e}"));
         let mut object = serde_json::to_value(&scores).map_err(fail)?;
         if let Some(comparison) = &comparison {
             object["comparison"] = serde_json::to_value(comparison).map_err(fail)?;

@@ -66,7 +66,10 @@ fn gaps(text: &str) -> Result<[f32; 3]> {
     let parsed: Option<Vec<f32>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
     match parsed.as_deref() {
         Some([a, b, c]) if [a, b, c].iter().all(|gap| gap.is_finite()) => Ok([*a, *b, *c]),
-        _ => Err(Error::usage("--settled-gaps", format!("`{text}` is not three numbers, for example 7.5,5,2.5"))),
+        _ => Err(Error::usage(
+            "--settled-gaps",
+            format!("`{text}` is not three numbers, for example 7.5,5,2.5"),
+        )),
     }
 }
 

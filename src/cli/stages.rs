@@ -44,10 +44,18 @@ impl Wanted {
         if args.stages.is_empty() {
             let given = [&paths.llm, &paths.adapters].iter().all(|folder| folder.is_some());
             let connectors = paths.is_demo() || paths.model.is_some() || given;
-            wanted = Wanted { mel: true, encoder: true, connectors, logits: connectors && args.question.is_some() };
+            wanted = Wanted {
+                mel: true,
+                encoder: true,
+                connectors,
+                logits: connectors && args.question.is_some(),
+            };
         }
         if wanted.logits && args.question.as_deref().is_none_or(|question| question.trim().is_empty()) {
-            return Err(Error::usage("--question", "is needed for the logits, for example \"What is said?\""));
+            return Err(Error::usage(
+                "--question",
+                "is needed for the logits, for example \"What is said?\"",
+            ));
         }
         Ok(wanted)
     }
@@ -94,7 +102,9 @@ impl Arrays {
         let views: Vec<(&str, TensorView<'_>)> = self
             .0
             .iter()
-            .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+            .map(|(name, shape, bytes)| {
+                Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+            })
             .collect::<Result<_, _>>()
             .map_err(broken)?;
         let file = serialize(views, Some(metadata)).map_err(broken)?;
@@ -178,7 +188,11 @@ fn push_encoder(gpu: &Gpu, encoder: &Encoder, wanted: Wanted, arrays: &mut Array
         let [frames, mels] = encoder.mel.dims("stages")?;
         let values: Vec<f32> = gpu.read(&encoder.mel)?;
         // Time-major on the device, channels first everywhere else.
-        arrays.push("mel", [mels, frames], (0..mels).flat_map(|m| (0..frames).map(move |t| (t, m))).map(|(t, m)| values[t * mels + m]));
+        arrays.push(
+            "mel",
+            [mels, frames],
+            (0..mels).flat_map(|m| (0..frames).map(move |t| (t, m))).map(|(t, m)| values[t * mels + m]),
+        );
     }
     if wanted.encoder {
         for (index, state) in &encoder.hidden_states {

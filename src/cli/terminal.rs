@@ -63,6 +63,11 @@ impl Terminal {
         }
     }
 
+    /// Lines the user asked for beside the result.
+    pub(super) fn figures(&self, text: &str) {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
     /// Something that changes the result.
     pub(super) fn warn(&self, text: &str) {
         stderr("warning", text);
@@ -70,13 +75,21 @@ impl Terminal {
 
     /// A bar that counts bytes.
     pub(super) fn bytes(&self, doing: &str, total: u64) -> ProgressBar {
-        self.bar(doing, total, "{prefix:>9} {bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left")
+        self.bar(
+            doing,
+            total,
+            "{prefix:>9} {bar:30} {bytes} of {total_bytes}, {binary_bytes_per_sec}, {eta} left",
+        )
     }
 
     /// A bar that counts tokens; with a canvas, its message is the answer so far, below.
     pub(super) fn tokens(&self, doing: &str, total: usize, canvas: bool) -> ProgressBar {
         let bar = "{prefix:>9} {bar:30} {pos}/{len} tokens, {elapsed}";
-        self.bar(doing, total as u64, if canvas { "{prefix:>9} {bar:30} {pos}/{len} tokens, {elapsed}\n{msg}" } else { bar })
+        self.bar(
+            doing,
+            total as u64,
+            if canvas { "{prefix:>9} {bar:30} {pos}/{len} tokens, {elapsed}\n{msg}" } else { bar },
+        )
     }
 
     /// A sign of life for work of unknown length.

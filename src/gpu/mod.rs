@@ -134,6 +134,12 @@ impl Gpu {
         &self.inner.queue
     }
 
+    /// True for clones of one another. Tensors of one device mean nothing to another, and wgpu cannot always
+    /// tell: buffers of two instances may have equal ids.
+    pub(crate) fn is_same(&self, other: &Gpu) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// What the device offers.
     pub fn caps(&self) -> &Caps {
         &self.inner.caps

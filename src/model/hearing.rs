@@ -27,6 +27,8 @@ pub struct Clip {
     pub n_samples: usize,
     /// Sample rate of both.
     pub sample_rate: usize,
+    /// The device that holds the rows.
+    pub(crate) gpu: Gpu,
 }
 
 impl Clip {
@@ -93,7 +95,13 @@ impl Hearing {
         check_length(config, samples.len())?;
         self.encoder.run(&self.gpu, samples)?;
         let audio_embeds = self.adapters.run(&self.gpu, &self.encoder, valid.rows)?;
-        Ok(Clip { audio_embeds, valid, n_samples: samples.len(), sample_rate: config.sampling_rate })
+        Ok(Clip {
+            audio_embeds,
+            valid,
+            n_samples: samples.len(),
+            sample_rate: config.sampling_rate,
+            gpu: self.gpu.clone(),
+        })
     }
 
     /// The encoder, for inspecting what the last [`Hearing::hear`] left in it.

@@ -5,6 +5,7 @@
 //! plan owns no hidden memory.
 
 pub mod attention;
+pub mod cases;
 pub mod conv;
 pub mod elementwise;
 pub mod embed;

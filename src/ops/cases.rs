@@ -1,0 +1,406 @@
+//! Cases: for every kernel in every variant, operands with seeded content and how to dispatch them.
+//!
+//! `tests/kernels.rs` runs them against an f64 reference, `benches/kernels.rs` and [`crate::bench`] time
+//! them. A case owns no device memory until it is prepared. Outputs start as [`SENTINEL`] and are followed
+//! by it, inputs are followed by another word; both are NaN in every float type. A kernel that reads past
+//! an operand spreads NaN, one that writes past an output leaves a mark, one that skips an element leaves
+//! the poison.
+
+mod attention;
+mod audio;
+mod fill;
+mod head;
+mod matmul;
+mod rows;
+mod select;
+
+use std::fmt;
+
+use half::{bf16, f16};
+
+pub use fill::Fill;
+use fill::Random;
+pub use head::{Head, HeadNoise, head_case};
+pub use select::{random_select, select_step};
+
+use crate::error::Result;
+use crate::gpu::kernel::Variant;
+use crate::gpu::plan::{Plan, PlanBuilder};
+use crate::gpu::{DType, Gpu, Matrix, Slab, Tensor};
+
+/// Poison and guard word: NaN as f32, as two f16 and as two bf16; no valid index.
+pub const SENTINEL: u32 = 0x7fff_7fff;
+/// Guard word behind inputs; not the same, because a NaN keeps its bits on the way to an output.
+const INPUT_GUARD: u32 = 0x7fc1_7fc1;
+/// Guard words after every tensor.
+const GUARD_WORDS: usize = 64;
+
+/// One operand that the kernel reads.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// Name in labels.
+    pub name: &'static str,
+    /// Element type on the device.
+    pub dtype: DType,
+    /// Shape, row-major.
+    pub shape: Vec<usize>,
+    /// Content.
+    pub fill: Fill,
+    /// Rows of each slab, for a matrix in several; empty: one piece.
+    pub slabs: Vec<usize>,
+}
+
+/// One operand that the kernel writes.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Name in messages.
+    pub name: &'static str,
+    /// Shape, row-major.
+    pub shape: Vec<usize>,
+    /// Types of the words, repeated to the end.
+    pub words: &'static [DType],
+    /// Input whose content it starts with; `None`: poison.
+    pub start: Option<usize>,
+}
+
+/// An operand as the reference sees it.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Shape, row-major.
+    pub shape: Vec<usize>,
+    /// The values as stored on the device, widened.
+    pub data: Vec<f64>,
+}
+
+/// One output after a run.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its words.
+    pub words: Vec<u32>,
+    /// False if a guard word behind it changed.
+    pub guards_intact: bool,
+}
+
+/// What a run of a case left behind.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The inputs.
+    pub inputs: Vec<Host>,
+    /// The outputs after the last replay.
+    pub outputs: Vec<Found>,
+    /// True if all replays left the same words.
+    pub repeatable: bool,
+    /// Kernels that the plan dispatched, in order.
+    pub kernels: Vec<&'static str>,
+}
+
+/// Operands on the device.
+pub(crate) struct Operands {
+    inputs: Vec<Matrix>,
+    outputs: Vec<Tensor>,
+}
+
+impl Operands {
+    /// Input `i` as a tensor (its first slab).
+    pub(crate) fn input(&self, i: usize) -> &Tensor {
+        &self.inputs[i].slabs[0].tensor
+    }
+
+    /// Input `i` as a matrix.
+    pub(crate) fn matrix(&self, i: usize) -> &Matrix {
+        &self.inputs[i]
+    }
+
+    /// Output `i`.
+    pub(crate) fn output(&self, i: usize) -> &Tensor {
+        &self.outputs[i]
+    }
+}
+
+type Record = Box<dyn Fn(&mut PlanBuilder, &Operands) -> Result<()> + Send + Sync>;
+
+/// One kernel in one variant on operands of given shapes.
+pub struct Case {
+    /// Name of the kernel in the registry.
+    pub kernel: &'static str,
+    /// The variant it runs.
+    pub variant: Variant,
+    /// What is special about it.
+    pub name: String,
+    /// Operands read, and starting content of operands updated in place.
+    pub inputs: Vec<Input>,
+    /// Operands written.
+    pub outputs: Vec<Output>,
+    /// Allowed absolute error.
+    pub atol: f64,
+    /// Allowed error as a part of the reference's scale (mostly the sum of the magnitudes that were added).
+    pub rtol: f64,
+    /// Too slow for tests on a software adapter.
+    pub bench_only: bool,
+    /// Worth timing: a real or realistic shape.
+    pub benched: bool,
+    attributes: Vec<(&'static str, f64)>,
+    record: Record,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Case").field("kernel", &self.kernel).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}) {}", self.kernel, self.variant, self.name)
+    }
+}
+
+/// A case with everything on the device.
+pub(crate) struct Prepared {
+    pub(crate) plan: Plan,
+    operands: Operands,
+    starts: Vec<Option<Vec<u8>>>,
+}
+
+impl Case {
+    fn new(kernel: &'static str, variant: Variant, name: impl Into<String>) -> Case {
+        Case {
+            kernel,
+            variant,
+            name: name.into(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            atol: 0.0,
+            rtol: 0.0,
+            bench_only: false,
+            benched: false,
+            attributes: Vec::new(),
+            record: Box::new(|_, _| Ok(())),
+        }
+    }
+
+    fn input(mut self, name: &'static str, dtype: DType, shape: &[usize], fill: Fill) -> Case {
+        self.inputs.push(Input { name, dtype, shape: shape.to_vec(), fill, slabs: Vec::new() });
+        self
+    }
+
+    fn words(self, name: &'static str, words: Vec<u32>) -> Case {
+        let len = words.len();
+        self.input(name, DType::U32, &[len], Fill::Words(words))
+    }
+
+    fn matrix(mut self, dtype: DType, shape: [usize; 2], fill: Fill, slabs: &[usize]) -> Case {
+        self.inputs.push(Input { name: "w", dtype, shape: shape.to_vec(), fill, slabs: slabs.to_vec() });
+        self
+    }
+
+    fn output(self, name: &'static str, shape: &[usize]) -> Case {
+        self.output_words(name, shape, &[DType::F32], None)
+    }
+
+    fn in_place(self, name: &'static str, shape: &[usize], start: usize) -> Case {
+        self.output_words(name, shape, &[DType::F32], Some(start))
+    }
+
+    fn output_words(
+        mut self,
+        name: &'static str,
+        shape: &[usize],
+        words: &'static [DType],
+        start: Option<usize>,
+    ) -> Case {
+        self.outputs.push(Output { name, shape: shape.to_vec(), words, start });
+        self
+    }
+
+    fn set(mut self, name: &'static str, value: impl Into<f64>) -> Case {
+        self.attributes.push((name, value.into()));
+        self
+    }
+
+    fn sizes(mut self, values: &[(&'static str, usize)]) -> Case {
+        self.attributes.extend(values.iter().map(|(name, value)| (*name, *value as f64)));
+        self
+    }
+
+    fn tolerance(mut self, atol: f64, rtol: f64) -> Case {
+        (self.atol, self.rtol) = (atol, rtol);
+        self
+    }
+
+    fn bench(mut self, bench_only: bool) -> Case {
+        (self.benched, self.bench_only) = (true, bench_only);
+        self
+    }
+
+    fn dispatching(
+        mut self,
+        record: impl Fn(&mut PlanBuilder, &Operands) -> Result<()> + Send + Sync + 'static,
+    ) -> Case {
+        self.record = Box::new(record);
+        self
+    }
+
+    /// A number the reference needs; 0 if the case does not set it.
+    pub fn attribute(&self, name: &str) -> f64 {
+        self.attributes.iter().find(|(n, _)| *n == name).map_or(0.0, |(_, value)| *value)
+    }
+
+    /// Like [`Case::attribute`], as a size.
+    pub fn size(&self, name: &str) -> usize {
+        self.attribute(name) as usize
+    }
+
+    fn content(&self, index: usize) -> Vec<u8> {
+        let input = &self.inputs[index];
+        // FNV-1a of the names: content does not depend on the order of cases.
+        let seed =
+            self.to_string().bytes().chain(input.name.bytes()).fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+                (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
+            });
+        let len: usize = input.shape.iter().product();
+        match (&input.fill, input.dtype) {
+            (Fill::Words(words), _) => bytemuck::cast_slice(words).to_vec(),
+            (Fill::Below(bound), _) => {
+                let mut random = Random::new(seed);
+                (0..len).flat_map(|_| random.below(*bound).to_ne_bytes()).collect()
+            }
+            (fill, DType::F16) => {
+                fill.floats(len, seed).iter().flat_map(|v| f16::from_f32(*v).to_ne_bytes()).collect()
+            }
+            (fill, DType::Bf16) => {
+                fill.floats(len, seed).iter().flat_map(|v| bf16::from_f32(*v).to_ne_bytes()).collect()
+            }
+            (fill, _) => bytemuck::cast_slice(&fill.floats(len, seed)).to_vec(),
+        }
+    }
+
+    /// Puts the operands on the device and records the plan.
+    pub(crate) fn prepare(&self, gpu: &Gpu) -> Result<Prepared> {
+        let mut inputs = Vec::new();
+        for (index, input) in self.inputs.iter().enumerate() {
+            let bytes = self.content(index);
+            let row: usize = input.shape[1..].iter().product::<usize>() * input.dtype.size();
+            let slab_rows = if input.slabs.is_empty() { vec![input.shape[0]] } else { input.slabs.clone() };
+            let mut slabs = Vec::new();
+            let mut first_row = 0;
+            for rows in slab_rows {
+                let mut shape = input.shape.clone();
+                shape[0] = rows;
+                let part = &bytes[first_row * row..(first_row + rows) * row];
+                slabs.push(Slab {
+                    first_row,
+                    tensor: guarded(gpu, input.name, input.dtype, &shape, Some(part))?,
+                });
+                first_row += rows;
+            }
+            let cols = input.shape[1..].iter().product();
+            inputs.push(Matrix {
+                name: input.name.into(),
+                dtype: input.dtype,
+                rows: input.shape[0],
+                cols,
+                slabs,
+            });
+        }
+        let outputs = self
+            .outputs
+            .iter()
+            .map(|o| guarded(gpu, o.name, o.words[0], &o.shape, None))
+            .collect::<Result<Vec<_>>>()?;
+        let starts = self.outputs.iter().map(|o| o.start.map(|index| self.content(index))).collect();
+        let operands = Operands { inputs, outputs };
+        let mut builder = PlanBuilder::new(gpu, self.kernel);
+        (self.record)(&mut builder, &operands)?;
+        Ok(Prepared { plan: builder.freeze()?, operands, starts })
+    }
+
+    /// Runs the case `replays` times on fresh poison and returns everything a check needs.
+    pub fn run(&self, gpu: &Gpu, replays: usize) -> Result<Outcome> {
+        let prepared = self.prepare(gpu)?;
+        let mut outputs = Vec::new();
+        let mut repeatable = true;
+        for replay in 0..replays {
+            prepared.reset(gpu);
+            prepared.plan.run(gpu)?;
+            let found = prepared.found(gpu)?;
+            let same = |(a, b): (&Found, &Found)| a.words == b.words;
+            repeatable &= replay == 0 || outputs.iter().zip(&found).all(same);
+            outputs = found;
+        }
+        Ok(Outcome {
+            inputs: (0..self.inputs.len()).map(|i| self.host(i)).collect(),
+            outputs,
+            repeatable,
+            kernels: prepared.plan.kernels().collect(),
+        })
+    }
+
+    fn host(&self, index: usize) -> Host {
+        let input = &self.inputs[index];
+        let bytes = self.content(index);
+        let data = match input.dtype {
+            DType::F32 => {
+                bytemuck::pod_collect_to_vec::<_, f32>(&bytes).iter().map(|v| f64::from(*v)).collect()
+            }
+            DType::U32 => {
+                bytemuck::pod_collect_to_vec::<_, u32>(&bytes).iter().map(|v| f64::from(*v)).collect()
+            }
+            DType::F16 => bytemuck::pod_collect_to_vec::<_, f16>(&bytes).iter().map(|v| v.to_f64()).collect(),
+            DType::Bf16 => {
+                bytemuck::pod_collect_to_vec::<_, bf16>(&bytes).iter().map(|v| v.to_f64()).collect()
+            }
+        };
+        Host { shape: input.shape.clone(), data }
+    }
+}
+
+impl Prepared {
+    /// Poisons the outputs, or gives them their starting content.
+    pub(crate) fn reset(&self, gpu: &Gpu) {
+        for (tensor, start) in self.operands.outputs.iter().zip(&self.starts) {
+            let words = (tensor.buffer().size() / 4) as usize;
+            gpu.write(tensor, &vec![SENTINEL; words]);
+            if let Some(bytes) = start {
+                gpu.write(tensor, bytes);
+            }
+        }
+    }
+
+    fn found(&self, gpu: &Gpu) -> Result<Vec<Found>> {
+        let read = |tensor: &Tensor| {
+            let all = Tensor { shape: vec![(tensor.buffer().size() / 4) as usize], ..tensor.clone() };
+            let mut words: Vec<u32> = gpu.read(&all)?;
+            let guards_intact = words[tensor.len()..].iter().all(|word| *word == SENTINEL);
+            words.truncate(tensor.len());
+            Ok(Found { words, guards_intact })
+        };
+        self.operands.outputs.iter().map(read).collect()
+    }
+}
+
+/// A tensor with guard words behind it that its shape does not show.
+fn guarded(gpu: &Gpu, name: &str, dtype: DType, shape: &[usize], bytes: Option<&[u8]>) -> Result<Tensor> {
+    let len: usize = shape.iter().product::<usize>() * dtype.size();
+    // Whole vec4s, as buffers are, so that the guard reaches the end.
+    let words = (len.div_ceil(4) + GUARD_WORDS).next_multiple_of(4);
+    let tensor = gpu.tensor(name, DType::U32, &[words])?;
+    if let Some(bytes) = bytes {
+        let guard = INPUT_GUARD.to_ne_bytes();
+        let mut data = bytes.to_vec();
+        data.extend((data.len()..words * 4).map(|i| guard[i % 4]));
+        crate::gpu::memory::Upload::new(gpu).write(&tensor, &data)?;
+    }
+    Ok(Tensor { dtype, shape: shape.to_vec(), ..tensor })
+}
+
+/// Every case of every kernel.
+pub fn cases() -> Vec<Case> {
+    let mut all = audio::cases();
+    all.extend(matmul::cases());
+    all.extend(attention::cases());
+    all.extend(rows::cases());
+    all.extend(head::cases());
+    all.extend(select::cases());
+    all
+}

@@ -1,0 +1,92 @@
+//! Cases of attention: inputs q `[.., n_heads head_dim]`, k and v `[.., n_kv_heads head_dim]`.
+
+use super::{Case, Fill};
+use crate::gpu::DType;
+use crate::gpu::kernel::{Kernel, Variant};
+use crate::ops::attention::{ATTENTION, ATTENTION_NAIVE, Attention, AttentionVariant, attention_with};
+
+#[derive(Clone, Copy)]
+struct Shape {
+    name: &'static str,
+    n_q: usize,
+    n_kv: usize,
+    heads: (usize, usize),
+    offsets: (usize, usize, usize),
+    sharpness: f32,
+}
+
+const PLAIN: Shape = Shape { name: "", n_q: 1, n_kv: 1, heads: (1, 1), offsets: (0, 0, 0), sharpness: 1.0 };
+
+const RAGGED: &[Shape] = &[
+    Shape { name: "one query, one key", ..PLAIN },
+    Shape { name: "fewer queries than a workgroup, ragged keys", n_q: 5, n_kv: 11, heads: (2, 2), ..PLAIN },
+    Shape { name: "grouped heads, offsets", n_q: 33, n_kv: 16, heads: (4, 2), offsets: (3, 5, 2), ..PLAIN },
+    Shape { name: "sharp: one key takes all", n_q: 35, n_kv: 41, heads: (1, 1), sharpness: 20.0, ..PLAIN },
+];
+
+fn case(kernel: &'static Kernel, variant: &Variant, head_dim: usize, shape: Shape) -> Case {
+    let Shape { n_q, n_kv, heads: (n_heads, n_kv_heads), offsets: (q_row0, kv_row0, out_row0), .. } = shape;
+    let how = match variant.consts.iter().find(|(name, _)| *name == "QB") {
+        Some((_, qb)) => AttentionVariant::Fused { qb: *qb },
+        None => AttentionVariant::Naive,
+    };
+    let (width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
+    let name = format!("{n_q} x {n_kv}, {n_heads} heads of {head_dim}: {}", shape.name);
+    Case::new(kernel.name, variant.clone(), name)
+        .input("q", DType::F32, &[q_row0 + n_q, width], Fill::Normal(shape.sharpness))
+        .input("k", DType::F32, &[kv_row0 + n_kv, kv_width], Fill::Normal(1.0))
+        .input("v", DType::F32, &[kv_row0 + n_kv, kv_width], Fill::Mixed(1.0))
+        .output("out", &[out_row0 + n_q + 1, width])
+        .sizes(&[("n_q", n_q), ("n_kv", n_kv), ("q_row0", q_row0), ("kv_row0", kv_row0)])
+        .sizes(&[
+            ("out_row0", out_row0),
+            ("n_heads", n_heads),
+            ("n_kv_heads", n_kv_heads),
+            ("head_dim", head_dim),
+        ])
+        .tolerance(1e-7, 2e-6)
+        .dispatching(move |plan, o| {
+            let args = Attention {
+                q: (o.input(0), q_row0, n_q),
+                k: o.input(1),
+                v: o.input(2),
+                kv_rows: (kv_row0, n_kv),
+                n_heads,
+                n_kv_heads,
+                head_dim,
+                out: (o.output(0), out_row0),
+            };
+            attention_with(plan, how, args)
+        })
+}
+
+/// Cases of both kernels.
+pub(super) fn cases() -> Vec<Case> {
+    let mut all = Vec::new();
+    let naive = Variant::default();
+    for head_dim in [12, 7] {
+        all.extend(RAGGED.iter().map(|shape| case(&ATTENTION_NAIVE, &naive, head_dim, *shape)));
+    }
+    for variant in ATTENTION.variants() {
+        let head_dim = variant.consts[0].1 as usize;
+        all.extend(RAGGED.iter().map(|shape| case(&ATTENTION, &variant, head_dim, *shape)));
+    }
+    let real = [
+        (32, Shape { name: "demo LLaDA", n_q: 16, n_kv: 160, heads: (6, 6), ..PLAIN }),
+        (64, Shape { name: "Q-Former cross attention", n_q: 64, n_kv: 1500, heads: (12, 12), ..PLAIN }),
+        (64, Shape { name: "whisper-small", n_q: 1500, n_kv: 1500, heads: (12, 12), ..PLAIN }),
+        (128, Shape { name: "LLaDA-8B, one block", n_q: 32, n_kv: 224, heads: (32, 32), ..PLAIN }),
+        (128, Shape { name: "LLaDA-8B, whole sequence", n_q: 224, n_kv: 224, heads: (32, 32), ..PLAIN }),
+    ];
+    for (head_dim, shape) in real {
+        let heavy = shape.n_q * shape.n_kv * shape.heads.0 * head_dim > 2_000_000;
+        for qb in [4, 1] {
+            let variant = Variant::default().with("HEAD_DIM", head_dim as u32).with("QB", qb);
+            all.push(case(&ATTENTION, &variant, head_dim, shape).bench(heavy));
+        }
+        if !heavy {
+            all.push(case(&ATTENTION_NAIVE, &naive, head_dim, shape).bench(false));
+        }
+    }
+    all
+}

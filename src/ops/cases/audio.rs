@@ -1,0 +1,114 @@
+//! Cases of the spectrogram kernels and of the convolution patches.
+
+use super::{Case, Fill};
+use crate::gpu::DType;
+use crate::gpu::kernel::Variant;
+use crate::ops::conv::conv1d_patches;
+use crate::ops::mel::{MelTables, clip_max, mel_filter, mel_filterbank, mel_normalize, stft_power};
+
+/// Periodic Hann window and (cos, sin) circle of `n` samples.
+fn tables(n: usize) -> (Vec<f32>, Vec<f32>) {
+    let turn = |i: usize| 2.0 * std::f64::consts::PI * i as f64 / n as f64;
+    let window = (0..n).map(|i| (0.5 - 0.5 * turn(i).cos()) as f32).collect();
+    let circle = (0..n).flat_map(|i| [turn(i).cos() as f32, turn(i).sin() as f32]).collect();
+    (window, circle)
+}
+
+fn stft(n_fft: usize, n_samples: usize, n_frames: usize, hop: usize) -> Case {
+    let (window, circle) = tables(n_fft);
+    let bins = n_fft / 2 + 1;
+    let variant = Variant::default().with("N_FFT", n_fft as u32);
+    Case::new("stft_power", variant, format!("{n_samples} samples, {n_frames} frames, hop {hop}"))
+        .input("samples", DType::F32, &[n_samples], Fill::Normal(0.2))
+        .input("window", DType::F32, &[n_fft], Fill::Values(window))
+        .input("circle", DType::F32, &[n_fft, 2], Fill::Values(circle))
+        .output("power", &[n_frames, bins])
+        .sizes(&[("hop", hop)])
+        .tolerance(1e-9, 2e-6)
+        .dispatching(move |plan, o| {
+            let tables = MelTables {
+                window: o.input(1).clone(),
+                circle: o.input(2).clone(),
+                bank: o.input(1).clone(), // not read by this kernel
+                n_fft,
+                hop_length: hop,
+            };
+            stft_power(plan, o.input(0), &tables, o.output(0))
+        })
+}
+
+fn filter(n_frames: usize, n_mels: usize, n_bins: usize) -> Case {
+    let bank = mel_filterbank(n_mels, n_bins, 16_000.0);
+    Case::new("mel_filter", Variant::default(), format!("{n_frames} frames, {n_bins} bins to {n_mels} bands"))
+        .input("power", DType::F32, &[n_frames, n_bins], Fill::Powers)
+        .input("bank", DType::F32, &[n_mels, n_bins], Fill::Values(bank))
+        .output("out", &[n_frames, n_mels])
+        .tolerance(2e-6, 1e-6)
+        .dispatching(|plan, o| mel_filter(plan, o.input(0), o.input(1), o.output(0)))
+}
+
+fn maximum(len: usize, lift: f32) -> Case {
+    // All values below zero in one case: a maximum that starts from 0 would show.
+    let values = (0..len).map(|i| lift - ((i * 7919) % 10_007) as f32 / 1000.0).collect();
+    Case::new("clip_max", Variant::default(), format!("{len} values from {lift} down"))
+        .input("x", DType::F32, &[len], Fill::Values(values))
+        .output("out", &[1])
+        .dispatching(|plan, o| clip_max(plan, o.input(0), o.output(0)))
+}
+
+fn normalize(len: usize) -> Case {
+    Case::new("mel_normalize", Variant::default(), format!("{len} values"))
+        .input("x", DType::F32, &[len], Fill::Normal(8.0))
+        .input("top", DType::F32, &[1], Fill::Values(vec![1.25]))
+        .in_place("x", &[len], 0)
+        .tolerance(1e-7, 2e-7)
+        .dispatching(|plan, o| mel_normalize(plan, o.output(0), o.input(1)))
+}
+
+fn patches(
+    t_in: usize,
+    channels: usize,
+    (kernel, stride, pad): (usize, usize, usize),
+    x_row0: usize,
+) -> Case {
+    let t_out = (t_in + 2 * pad - kernel) / stride + 1;
+    let name =
+        format!("[{t_in}, {channels}], window {kernel}, stride {stride}, pad {pad}, from row {x_row0}");
+    Case::new("conv1d_patches", Variant::default(), name)
+        // A row more than is used: padding must be zero, not the neighbour.
+        .input("x", DType::F32, &[x_row0 + t_in + 1, channels], Fill::Mixed(1.0))
+        .output("out", &[t_out, channels * kernel])
+        .sizes(&[("t_in", t_in), ("kernel", kernel), ("stride", stride), ("pad", pad), ("x_row0", x_row0)])
+        .dispatching(move |plan, o| {
+            conv1d_patches(plan, (o.input(0), x_row0), t_in, (kernel, stride, pad), o.output(0))
+        })
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        stft(400, 1000, 1, 160),
+        stft(400, 1000, 7, 160),
+        stft(400, 3201, 21, 160),
+        stft(512, 700, 3, 256),
+        stft(512, 5000, 9, 512),
+        stft(400, 480_000, 3000, 160).bench(true),
+        filter(1, 1, 3),
+        filter(3, 80, 201),
+        filter(65, 13, 257),
+        filter(3000, 80, 201).bench(true),
+        maximum(1, -3.0),
+        maximum(255, 2.0),
+        maximum(10_000, -0.5),
+        maximum(240_000, 1.0).bench(false),
+        normalize(1),
+        normalize(63),
+        normalize(1025),
+        normalize(240_000).bench(false),
+        patches(1, 1, (3, 1, 1), 0),
+        patches(5, 3, (3, 2, 1), 2),
+        patches(34, 12, (8, 4, 2), 1),
+        patches(70, 5, (3, 2, 1), 0),
+        patches(3000, 80, (3, 1, 1), 0).bench(false),
+        patches(3000, 768, (3, 2, 1), 0).bench(true),
+    ]
+}

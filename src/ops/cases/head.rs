@@ -1,0 +1,293 @@
+//! Cases of the output head: inputs h `[n_rows, k]`, w `[vocab, k]` (in slabs), state, rows, id rules,
+//! noise `[n_rows, vocab]`; output predictions `[n_rows, 4]` of lm_head and lm_head_merge together. The
+//! merge has cases of its own, on partial results.
+
+use super::{Case, Fill, Random};
+use crate::gpu::DType;
+use crate::gpu::kernel::Variant;
+use crate::gpu::plan::{Cost, Grid};
+use crate::ops::lm_head::{
+    IdRules, LM_HEAD, LM_HEAD_MERGE, LmHead, LmHeadBuffers, LmHeadMergeParams, LmHeadParams, Noise, lm_head,
+};
+
+/// Types of the words of a prediction: id, confidence, gap, 0.
+const PREDICTION: &[DType] = &[DType::U32, DType::F32, DType::F32, DType::U32];
+const BATCH_WORDS: usize = 16;
+const SEQUENCE_WORDS: usize = 16;
+
+/// How ids are drawn in a case.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeadNoise {
+    /// Largest logit.
+    None,
+    /// Temperature and seed.
+    Gumbel(f32, u32),
+    /// Temperature and Gumbel variates `[n_rows, vocab]`.
+    Given(f32, Vec<f32>),
+}
+
+/// A case of the head.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// What is special about it.
+    pub name: String,
+    /// Hidden states.
+    pub hidden: Fill,
+    /// Output matrix.
+    pub weight: Fill,
+    /// Its type.
+    pub dtype: DType,
+    /// Its slabs.
+    pub slabs: Vec<usize>,
+    /// Inner length.
+    pub k: usize,
+    /// Candidate rows per sequence.
+    pub block_length: usize,
+    /// Masked rows of each sequence.
+    pub live: Vec<usize>,
+    /// Forwards that each sequence has had.
+    pub forwards: Vec<u32>,
+    /// How ids are drawn.
+    pub noise: HeadNoise,
+    /// Special ids.
+    pub rules: IdRules,
+    /// Columns per lane; `None`: through the op, which picks.
+    pub nr: Option<u32>,
+}
+
+impl Default for Head {
+    fn default() -> Head {
+        Head {
+            name: String::new(),
+            hidden: Fill::Eighths,
+            weight: Fill::Eighths,
+            dtype: DType::F32,
+            slabs: vec![5],
+            k: 8,
+            block_length: 1,
+            live: vec![1],
+            forwards: vec![0],
+            noise: HeadNoise::None,
+            rules: IdRules::default(),
+            nr: Some(8),
+        }
+    }
+}
+
+/// The case for a head. Sequence `s` begins at row `100 + 1000 s` of the forward, and its r-th candidate is
+/// its answer row `2 r`.
+pub fn head_case(head: Head) -> Case {
+    let vocab: usize = head.slabs.iter().sum();
+    let n_rows = head.live.len() * head.block_length;
+    let mut state = vec![0u32; BATCH_WORDS];
+    let mut rows = Vec::new();
+    for (s, live) in head.live.iter().enumerate() {
+        let mut words = [0u32; SEQUENCE_WORDS];
+        (words[0], words[3], words[4]) = (*live as u32, head.forwards[s], 100 + 1000 * s as u32);
+        state.extend(words);
+        rows.extend((0..head.block_length).map(|r| words[4] + 2 * r as u32));
+    }
+    let weights = match head.dtype {
+        DType::F16 => "weights_f16",
+        DType::Bf16 => "weights_bf16",
+        _ => "weights_f32",
+    };
+    let (fragment, temperature, seed, gumbel) = match head.noise {
+        HeadNoise::None => ("noise_none", 0.0, 0, vec![0.0]),
+        HeadNoise::Gumbel(temperature, seed) => ("noise_gumbel", temperature, seed, vec![0.0]),
+        HeadNoise::Given(temperature, values) => ("noise_given", temperature, 0, values),
+    };
+    let mut rules = vec![head.rules.banned.len() as u32, head.rules.low_confidence.len() as u32];
+    rules.extend(head.rules.banned.iter().chain(&head.rules.low_confidence));
+    let variant = Variant::fragments(&[weights, fragment]).with("MR", 8).with("NR", head.nr.unwrap_or(8));
+    let name = format!("{n_rows} x {vocab} x {}: {}", head.k, head.name);
+    let (nr, block_length, k, chosen) = (head.nr, head.block_length, head.k, variant.clone());
+    let noise_shape = if fragment == "noise_given" { [n_rows, vocab] } else { [1, 1] };
+    Case::new("lm_head", variant, name)
+        .input("h", DType::F32, &[n_rows, k], head.hidden)
+        .matrix(head.dtype, [vocab, k], head.weight, &head.slabs)
+        .words("state", state)
+        .words("rows", rows)
+        .words("id_rules", rules)
+        .input("noise", DType::F32, &noise_shape, Fill::Values(gumbel))
+        .output_words("predictions", &[n_rows, 4], PREDICTION, None)
+        .sizes(&[("block_length", block_length), ("seed", seed as usize)])
+        .set("temperature", temperature)
+        .set("gumbel", f64::from(u8::from(fragment == "noise_gumbel")))
+        .tolerance(1e-6, 2e-5)
+        .dispatching(move |plan, o| {
+            let weight = o.matrix(1);
+            let Some(nr) = nr else {
+                let noise = match fragment {
+                    "noise_gumbel" => Noise::Gumbel { temperature, seed },
+                    "noise_given" => Noise::Given { temperature, gumbel: o.input(5) },
+                    _ => Noise::None,
+                };
+                let mut buffers = LmHeadBuffers::new(plan.gpu(), n_rows, weight)?;
+                buffers.predictions = o.output(0).clone();
+                let args = LmHead {
+                    hidden: o.input(0),
+                    n_rows,
+                    weight,
+                    state: o.input(2),
+                    rows: o.input(3),
+                    id_rules: o.input(4),
+                    block_length,
+                    noise,
+                };
+                return lm_head(plan, args, &buffers);
+            };
+            let ids_per_group = 64 * nr as usize;
+            let n_groups: usize =
+                weight.slabs.iter().map(|s| s.tensor.shape[0].div_ceil(ids_per_group)).sum();
+            let partials = plan.gpu().tensor("partials", DType::U32, &[n_rows, n_groups, 8])?;
+            let mut first_group = 0;
+            for slab in &weight.slabs {
+                let slab_rows = slab.tensor.shape[0];
+                let params = LmHeadParams {
+                    n_rows: n_rows as u32,
+                    k: k as u32,
+                    vocab: vocab as u32,
+                    slab_rows: slab_rows as u32,
+                    first_id: slab.first_row as u32,
+                    first_group: first_group as u32,
+                    n_groups: n_groups as u32,
+                    block_length: block_length as u32,
+                    seed,
+                    temperature,
+                };
+                let groups = slab_rows.div_ceil(ids_per_group);
+                let cost = Cost { flops: 2 * (n_rows * slab_rows * k) as u64, bytes: slab.tensor.byte_len() };
+                let bindings =
+                    [o.input(0), &slab.tensor, o.input(2), o.input(3), o.input(4), o.input(5), &partials];
+                let grid = Grid::over_rows(groups, n_rows, 8);
+                plan.dispatch(&LM_HEAD, chosen.clone(), params, &bindings, grid, cost)?;
+                first_group += groups;
+            }
+            let params = LmHeadMergeParams { n_groups: n_groups as u32 };
+            let bindings = [&partials, o.input(4), o.output(0)];
+            let grid = [n_rows as u32, 1, 1];
+            plan.dispatch(&LM_HEAD_MERGE, Variant::default(), params, &bindings, grid, Cost::default())
+        })
+}
+
+/// Random partial results `[n_rows, n_groups, 8]`, some of groups whose ids are all banned.
+fn merge_case(n_rows: usize, n_groups: usize) -> Case {
+    let mut random = Random::new((n_rows * 1000 + n_groups) as u64);
+    let mut words = Vec::new();
+    for _ in 0..n_rows {
+        for group in 0..n_groups as u32 {
+            if group > 0 && random.below(8) == 0 {
+                let none = [(-3.0e38f32).to_bits(), u32::MAX, 0, (-3.0e38f32).to_bits()];
+                words.extend(none.into_iter().chain([(-3.0e38f32).to_bits(), 0, 0, 0]));
+                continue;
+            }
+            // Few distinct scores, so that groups tie.
+            let score = random.below(12) as f32 / 4.0;
+            let second = score - random.below(5) as f32 / 8.0;
+            let (top, sum) = (score + 0.125, 1.0 + random.below(400) as f32 / 64.0);
+            let id = (n_groups as u32 - 1 - group) * 64 + random.below(64);
+            words.extend([score.to_bits(), id, (score - 0.25).to_bits(), second.to_bits()]);
+            words.extend([top.to_bits(), sum.to_bits(), 0, 0]);
+        }
+    }
+    let low: Vec<u32> = (0..64).map(|i| i * 3).collect();
+    let rules = [vec![1, low.len() as u32, 9999], low].concat();
+    Case::new("lm_head_merge", Variant::default(), format!("{n_rows} rows of {n_groups} groups"))
+        .words("partials", words)
+        .words("id_rules", rules)
+        .output_words("predictions", &[n_rows, 4], PREDICTION, None)
+        .sizes(&[("n_groups", n_groups)])
+        .tolerance(1e-7, 1e-5)
+        .dispatching(move |plan, o| {
+            let params = LmHeadMergeParams { n_groups: n_groups as u32 };
+            let bindings = [o.input(0), o.input(1), o.output(0)];
+            let cost = Cost { flops: 0, bytes: o.input(0).byte_len() };
+            plan.dispatch(&LM_HEAD_MERGE, Variant::default(), params, &bindings, [n_rows as u32, 1, 1], cost)
+        })
+}
+
+fn gumbel(n: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    let mut next = || -(-((random.below(1 << 24) as f64 + 0.5) / f64::from(1 << 24)).ln()).ln();
+    (0..n).map(|_| next() as f32).collect()
+}
+
+fn rules(banned: &[u32], low_confidence: &[u32]) -> IdRules {
+    IdRules { banned: banned.to_vec(), low_confidence: low_confidence.to_vec() }
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut all = Vec::new();
+    for variant in LM_HEAD.variants() {
+        let dtype = match variant.fragments[0] {
+            "weights_f16" => DType::F16,
+            "weights_bf16" => DType::Bf16,
+            _ => DType::F32,
+        };
+        let nr = variant.consts.iter().find(|(name, _)| *name == "NR").map(|(_, value)| *value);
+        let noise = |n: usize| match variant.fragments[1] {
+            "noise_gumbel" => HeadNoise::Gumbel(0.7, 1234),
+            "noise_given" => HeadNoise::Given(0.7, gumbel(n, 5)),
+            _ => HeadNoise::None,
+        };
+        let plain = Head { dtype, nr, ..Head::default() };
+        all.push(head_case(Head {
+            name: "one row, fewer ids than a group".into(),
+            noise: noise(5),
+            ..plain.clone()
+        }));
+        all.push(head_case(Head {
+            name: "ties and rules over three slabs".into(),
+            weight: Fill::Repeated(40 * 16),
+            slabs: vec![512, 64, 70],
+            k: 16,
+            block_length: 11,
+            live: vec![11],
+            forwards: vec![3],
+            noise: noise(11 * 646),
+            rules: rules(&[0, 513], &[5, 7, 600]),
+            ..plain.clone()
+        }));
+        all.push(head_case(Head {
+            name: "sequences with few live rows".into(),
+            hidden: Fill::Normal(1.0),
+            weight: Fill::Normal(0.5),
+            slabs: vec![300],
+            k: 40,
+            block_length: 9,
+            live: vec![4, 0, 9],
+            forwards: vec![7, 2, 7],
+            noise: noise(27 * 300),
+            ..plain
+        }));
+    }
+    for noise in [HeadNoise::None, HeadNoise::Gumbel(0.5, 9), HeadNoise::Given(0.5, gumbel(6 * 200, 6))] {
+        all.push(head_case(Head {
+            name: "through the op".into(),
+            slabs: vec![128, 72],
+            block_length: 6,
+            live: vec![6],
+            noise,
+            rules: rules(&[3], &[]),
+            nr: None,
+            ..Head::default()
+        }));
+    }
+    let real = |name: &str, dtype, slabs: &[usize], k, block_length: usize| Head {
+        name: name.into(),
+        hidden: Fill::Normal(1.0),
+        weight: Fill::Normal(0.05),
+        dtype,
+        slabs: slabs.to_vec(),
+        k,
+        block_length,
+        live: vec![block_length],
+        ..Head::default()
+    };
+    all.push(head_case(real("demo", DType::Bf16, &[1484], 192, 16)).bench(false));
+    all.push(head_case(real("an eighth of LLaDA-8B's", DType::Bf16, &[15_808], 4096, 32)).bench(true));
+    all.extend([merge_case(1, 1), merge_case(3, 7), merge_case(16, 65), merge_case(5, 200)]);
+    all.push(merge_case(32, 247).bench(false));
+    all
+}

@@ -1,0 +1,161 @@
+//! Cases of the matrix products: inputs x `[.., k]`, w `[n, k]` (in slabs), bias `[n]`, start of out `[.., n]`.
+
+use super::{Case, Fill};
+use crate::gpu::DType;
+use crate::gpu::kernel::{Kernel, Variant};
+use crate::ops::matmul::{
+    Activation, MATMUL_DIRECT, MATMUL_NAIVE, MATMUL_TILE, Matmul, MatmulVariant, matmul_with,
+};
+
+struct Shape {
+    name: &'static str,
+    m: usize,
+    k: usize,
+    slabs: &'static [usize],
+    bias: bool,
+    activation: Activation,
+    accumulate: bool,
+    offsets: (usize, usize),
+    fill: Fill,
+}
+
+const PLAIN: Shape = Shape {
+    name: "",
+    m: 1,
+    k: 8,
+    slabs: &[1],
+    bias: false,
+    activation: Activation::None,
+    accumulate: false,
+    offsets: (0, 0),
+    fill: Fill::Normal(1.0),
+};
+
+/// Shapes for every variant; `k` is a multiple of 8 and once not one of 16.
+fn ragged() -> Vec<Shape> {
+    vec![
+        Shape { name: "one output", ..PLAIN },
+        Shape { name: "one row, below a workgroup", k: 72, slabs: &[37], bias: true, ..PLAIN },
+        Shape {
+            name: "above a multiple, huge and tiny",
+            m: 9,
+            k: 200,
+            slabs: &[65],
+            fill: Fill::Mixed(1.0),
+            ..PLAIN
+        },
+        Shape {
+            name: "two slabs, offsets, gelu",
+            m: 5,
+            k: 40,
+            slabs: &[64, 71],
+            bias: true,
+            activation: Activation::Gelu,
+            offsets: (3, 2),
+            ..PLAIN
+        },
+        Shape {
+            name: "three slabs, relu, accumulate",
+            m: 67,
+            k: 24,
+            slabs: &[128, 64, 3],
+            activation: Activation::Relu,
+            accumulate: true,
+            offsets: (0, 1),
+            ..PLAIN
+        },
+        Shape {
+            name: "bias, accumulate",
+            m: 17,
+            k: 16,
+            slabs: &[520],
+            bias: true,
+            accumulate: true,
+            ..PLAIN
+        },
+    ]
+}
+
+fn blocking(kernel: &Kernel, variant: &Variant) -> MatmulVariant {
+    let number = |name: &str| variant.consts.iter().find(|(n, _)| *n == name).map_or(1, |(_, value)| *value);
+    match kernel.name {
+        "matmul_direct" => MatmulVariant::Direct { mr: number("MR"), nr: number("NR") },
+        "matmul_tile" => MatmulVariant::Tile,
+        _ => MatmulVariant::Naive,
+    }
+}
+
+fn weights_dtype(variant: &Variant) -> DType {
+    match variant.fragments[0] {
+        "weights_f16" => DType::F16,
+        "weights_bf16" => DType::Bf16,
+        _ => DType::F32,
+    }
+}
+
+fn case(kernel: &'static Kernel, variant: &Variant, shape: Shape) -> Case {
+    let Shape { m, k, bias, activation, accumulate, offsets: (x_row0, out_row0), .. } = shape;
+    let n = shape.slabs.iter().sum();
+    let blocking = blocking(kernel, variant);
+    let out_rows = out_row0 + m + 1;
+    let case = Case::new(kernel.name, variant.clone(), format!("{m} x {n} x {k}: {}", shape.name))
+        .input("x", DType::F32, &[x_row0 + m, k], shape.fill)
+        .matrix(weights_dtype(variant), [n, k], Fill::Normal(0.5), shape.slabs)
+        .input("bias", DType::F32, &[n], Fill::Normal(1.0))
+        .input("start", DType::F32, &[out_rows, n], Fill::Normal(1.0))
+        .sizes(&[("m", m), ("x_row0", x_row0), ("out_row0", out_row0), ("activation", activation as usize)])
+        .sizes(&[("bias", bias.into()), ("accumulate", accumulate.into())])
+        .tolerance(2e-7, 2e-6);
+    let case =
+        if accumulate { case.in_place("out", &[out_rows, n], 3) } else { case.output("out", &[out_rows, n]) };
+    case.dispatching(move |plan, o| {
+        let args = Matmul {
+            x_row0,
+            out_row0,
+            bias: bias.then(|| o.input(2)),
+            activation,
+            accumulate,
+            ..Matmul::new(o.input(0), m, o.matrix(1), o.output(0))
+        };
+        matmul_with(plan, blocking, args)
+    })
+}
+
+/// Real products: rows, inner length, columns, weight type, and where they occur.
+const REAL: &[(usize, usize, &[usize], &str, &str)] = &[
+    (64, 192, &[512], "weights_bf16", "demo ff_proj"),
+    (64, 128, &[512], "weights_f32", "demo whisper fc1"),
+    (1500, 768, &[3072], "weights_f32", "whisper-small fc1"),
+    (32, 4096, &[4096], "weights_bf16", "LLaDA-8B q_proj, one block"),
+    (224, 4096, &[4096], "weights_bf16", "LLaDA-8B q_proj, whole sequence"),
+    (32, 4096, &[12_288], "weights_bf16", "LLaDA-8B ff_proj, one block"),
+    (32, 12_288, &[4096], "weights_bf16", "LLaDA-8B ff_out, one block"),
+];
+
+/// Cases of the three kernels.
+pub(super) fn cases() -> Vec<Case> {
+    let mut all = Vec::new();
+    for kernel in [&MATMUL_NAIVE, &MATMUL_DIRECT, &MATMUL_TILE] {
+        for variant in kernel.variants() {
+            all.extend(ragged().into_iter().map(|shape| case(kernel, &variant, shape)));
+            if kernel.name == MATMUL_NAIVE.name {
+                let odd =
+                    Shape { name: "odd inner length", m: 3, k: 7, slabs: &[64, 13], bias: true, ..PLAIN };
+                all.push(case(kernel, &variant, odd));
+            }
+        }
+        for (m, k, slabs, weights, name) in REAL {
+            let mut variant = Variant::fragments(&[weights]);
+            for constant in kernel.consts {
+                variant = variant.with(constant.name, constant.choices[0]);
+            }
+            let shape =
+                Shape { name, m: *m, k: *k, slabs, bias: true, activation: Activation::Gelu, ..PLAIN };
+            let heavy = m * k * slabs[0] > 10_000_000;
+            if !(heavy && kernel.name == MATMUL_NAIVE.name) {
+                all.push(case(kernel, &variant, shape).bench(heavy));
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,62 @@
+//! out = act(x W^T + bias) (+ out).
+
+use diffa::ops::cases::{Case, Host};
+
+use super::{Expected, output_len};
+
+/// erf by its Taylor series, summed in f64; 1 beyond 6.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 5.0 {
+        return x.signum();
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= -x * x / n as f64;
+        sum += term / (2 * n + 1) as f64;
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+pub fn matmul(case: &Case, t: &[Host]) -> Vec<Expected> {
+    let (x, w, bias, start) = (&t[0].data, &t[1].data, &t[2].data, &t[3].data);
+    let (n, k) = (t[1].shape[0], t[1].shape[1]);
+    let mut out = Expected::untouched(output_len(case, 0));
+    if case.attribute("accumulate") != 0.0 {
+        out.values.copy_from_slice(start);
+    }
+    for row in 0..case.size("m") {
+        for col in 0..n {
+            let (mut sum, mut scale) = (0.0, 0.0);
+            for i in 0..k {
+                let product = x[(case.size("x_row0") + row) * k + i] * w[col * k + i];
+                sum += product;
+                scale += product.abs();
+            }
+            if case.attribute("bias") != 0.0 {
+                sum += bias[col];
+                scale += bias[col].abs();
+            }
+            sum = match case.size("activation") {
+                1 => 0.5 * sum * (1.0 + erf(sum / 2f64.sqrt())),
+                2 => sum.max(0.0),
+                _ => sum,
+            };
+            let at = (case.size("out_row0") + row) * n + col;
+            if case.attribute("accumulate") != 0.0 {
+                sum += start[at];
+                scale += start[at].abs();
+            }
+            out.put(at, sum, scale);
+        }
+    }
+    vec![out]
+}
+
+#[test]
+fn erf_is_erf() {
+    for (x, y) in
+        [(0.0, 0.0), (0.5, 0.520499877813), (1.0, 0.842700792950), (-2.0, -0.995322265019), (6.0, 1.0)]
+    {
+        assert!((erf(x) - y).abs() < 1e-11, "{x}");
+    }
+}

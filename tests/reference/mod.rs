@@ -1,0 +1,79 @@
+//! Plain-loop f64 references of all kernels, looked up by kernel name. They share nothing with `src/`
+//! but the layout of operands that `src/ops/cases/` documents.
+
+mod attention;
+mod audio;
+mod head;
+mod matmul;
+mod rows;
+mod select;
+
+pub use head::{pcg4d, uniform};
+
+use diffa::ops::cases::{Case, Host};
+
+/// An element that the kernel must leave as it was (the poison).
+pub const UNTOUCHED: f64 = f64::NAN;
+/// An element that may be anything.
+pub const ANY: f64 = f64::INFINITY;
+
+/// What one output should hold.
+pub struct Expected {
+    /// The values, [`UNTOUCHED`] or [`ANY`].
+    pub values: Vec<f64>,
+    /// What the relative tolerance is relative to; the magnitudes of the values if empty.
+    pub scales: Vec<f64>,
+}
+
+impl Expected {
+    /// Errors are relative to the value itself.
+    pub fn new(values: Vec<f64>) -> Expected {
+        Expected { values, scales: Vec::new() }
+    }
+
+    /// `len` untouched elements.
+    pub fn untouched(len: usize) -> Expected {
+        Expected { values: vec![UNTOUCHED; len], scales: vec![0.0; len] }
+    }
+
+    /// Sets one element and its scale.
+    pub fn put(&mut self, at: usize, value: f64, scale: f64) {
+        (self.values[at], self.scales[at]) = (value, scale);
+    }
+}
+
+/// Elements of the case's output `index`.
+pub fn output_len(case: &Case, index: usize) -> usize {
+    case.outputs[index].shape.iter().product()
+}
+
+/// A reference: the expected content of every output.
+pub type Reference = fn(&Case, &[Host]) -> Vec<Expected>;
+
+/// The reference of a kernel; `None` is a failure of the suite.
+pub fn reference(kernel: &str) -> Option<Reference> {
+    Some(match kernel {
+        "stft_power" => audio::stft_power,
+        "mel_filter" => audio::mel_filter,
+        "clip_max" => audio::clip_max,
+        "mel_normalize" => audio::mel_normalize,
+        "conv1d_patches" => audio::conv1d_patches,
+        "matmul_naive" | "matmul_direct" | "matmul_tile" => matmul::matmul,
+        "layer_norm" => rows::layer_norm,
+        "rms_norm" => rows::rms_norm,
+        "rope" => rows::rope,
+        "attention_naive" | "attention" => attention::attention,
+        "silu_gate" => rows::silu_gate,
+        "copy_rows" => rows::copy_rows,
+        "gather_rows" => rows::gather_rows,
+        "scatter_rows" => rows::scatter_rows,
+        "qformer_mix" => rows::qformer_mix,
+        "guidance" => rows::guidance,
+        "embed" => rows::embed,
+        "gate" => rows::gate,
+        "lm_head" => head::lm_head,
+        "lm_head_merge" => head::lm_head_merge,
+        "select" => select::select,
+        _ => return None,
+    })
+}
