@@ -705,3 +705,17 @@ fn released_sizes() {
     let adapter = part(false, false, true) / 4;
     assert!((36_600_000..36_800_000).contains(&adapter), "{adapter}");
 }
+
+#[test]
+fn a_layer_too_many_is_refused() {
+    let config = std::fs::read_to_string(tiny("llada").join("config.json")).unwrap();
+    let config = config.replace("\"n_layers\": 3", "\"n_layers\": 2");
+    let config = LladaConfig::from_json_bytes(config.as_bytes(), &tiny("llada")).unwrap();
+    let error = config.check(&Checkpoint::open(&tiny("llada")).unwrap()).unwrap_err();
+    check_message(&error, &["blocks.2.", "surplus", "model-0000"]);
+    let config = std::fs::read_to_string(tiny("whisper").join("config.json")).unwrap();
+    let config = config.replace("\"encoder_layers\": 4", "\"encoder_layers\": 3");
+    let config = WhisperConfig::from_json_bytes(config.as_bytes(), None, &tiny("whisper")).unwrap();
+    let error = config.check(&Checkpoint::open(&tiny("whisper")).unwrap()).unwrap_err();
+    check_message(&error, &["layers.3.", "surplus"]);
+}

@@ -6,8 +6,9 @@ mod common;
 use std::sync::{Arc, Mutex};
 
 use common::{demo, gpu};
-use diffa::gpu::{Requirements, adapter};
-use diffa::{Answer, DecodeOptions, Diffa, Error, Gpu, ModelPaths, audio, text, wgpu};
+use diffa::decode::Prompt;
+use diffa::gpu::Requirements;
+use diffa::{Answer, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Session, audio, text, wgpu};
 
 const QUESTION: &str = "What does the speaker say?";
 
@@ -35,19 +36,23 @@ fn host_adapter() -> wgpu::Adapter {
     adapters.into_iter().find(same).expect("the adapter that Gpu::open took")
 }
 
-fn open(features: wgpu::Features, limits: wgpu::Limits) -> (wgpu::Device, wgpu::Queue) {
+fn open(
+    adapter: &wgpu::Adapter,
+    features: wgpu::Features,
+    limits: wgpu::Limits,
+) -> (wgpu::Device, wgpu::Queue) {
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("host"),
         required_features: features,
         required_limits: limits,
         ..Default::default()
     };
-    pollster::block_on(host_adapter().request_device(&descriptor)).unwrap()
+    pollster::block_on(adapter.request_device(&descriptor)).unwrap()
 }
 
 impl Host {
-    fn new(features: wgpu::Features, limits: wgpu::Limits) -> Host {
-        let (device, queue) = open(features, limits);
+    fn new(adapter: &wgpu::Adapter, features: wgpu::Features, limits: wgpu::Limits) -> Host {
+        let (device, queue) = open(adapter, features, limits);
         let errors = Arc::new(Mutex::new(Vec::new()));
         let slot = errors.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -123,7 +128,7 @@ fn samples() -> Vec<f32> {
 fn ask(diffa: &Diffa, mut on_step: impl FnMut()) -> Answer {
     let clip = diffa.hear(&samples()).unwrap();
     let options = DecodeOptions::new(8, 8, 16);
-    let step = |_: &diffa::Session<'_>, _: &diffa::StepReport| {
+    let step = |_: &Session<'_>, _: &diffa::StepReport| {
         on_step();
         Ok(())
     };
@@ -150,7 +155,10 @@ fn answer_between_frames(host: &Host) -> Answer {
 #[test]
 fn a_host_s_device_answers_like_our_own() {
     let adapter = host_adapter();
-    let wanted = Host::new(Requirements::wanted_features(&adapter), Requirements::wanted_limits(&adapter));
+    let wanted = {
+        let features = Requirements::wanted_features(&adapter);
+        Host::new(&adapter, features, Requirements::wanted_limits(&adapter))
+    };
     let (ours, theirs) = (own_answer(), answer_between_frames(&wanted));
     assert_eq!(theirs.steps, ours.steps, "every step, confidences bit for bit");
     assert_eq!((theirs.text, theirs.ids), (ours.text, ours.ids));
@@ -158,7 +166,7 @@ fn a_host_s_device_answers_like_our_own() {
 
 #[test]
 fn default_limits_without_any_feature_are_enough() {
-    let plain = Host::new(wgpu::Features::empty(), wgpu::Limits::default());
+    let plain = Host::new(&host_adapter(), wgpu::Features::empty(), wgpu::Limits::default());
     let (ours, theirs) = (own_answer(), answer_between_frames(&plain));
     assert_eq!((theirs.text, theirs.ids), (ours.text, ours.ids));
 }
@@ -167,7 +175,7 @@ fn default_limits_without_any_feature_are_enough() {
 fn bindings_smaller_than_a_matrix_split_it() {
     // The embedding table and the output matrix have 570 kB each.
     let limits = wgpu::Limits { max_storage_buffer_binding_size: 512 << 10, ..Default::default() };
-    let small = Host::new(wgpu::Features::empty(), limits);
+    let small = Host::new(&host_adapter(), wgpu::Features::empty(), limits);
     assert!(small.diffa().llada().head().slabs.len() > 1);
     let (ours, theirs) = (own_answer(), answer_between_frames(&small));
     assert_eq!((theirs.text, theirs.ids), (ours.text, ours.ids));
@@ -182,7 +190,7 @@ fn a_device_with_too_small_limits_is_refused_with_all_of_them() {
         max_compute_workgroup_storage_size: 8192,
         ..Default::default()
     };
-    let (device, queue) = open(wgpu::Features::empty(), limits);
+    let (device, queue) = open(&host_adapter(), wgpu::Features::empty(), limits);
     let Err(Error::Unsupported { missing }) = Gpu::from_wgpu(device, queue) else {
         panic!("the device should have been refused");
     };
@@ -202,7 +210,7 @@ fn a_device_with_too_small_limits_is_refused_with_all_of_them() {
 fn buffers_beyond_the_limits_are_an_error_of_ours_alone() {
     // Enough for every kernel, too little for the encoder's activations, which cannot be split.
     let limits = wgpu::Limits { max_storage_buffer_binding_size: 64 << 10, ..Default::default() };
-    let host = Host::new(wgpu::Features::empty(), limits);
+    let host = Host::new(&host_adapter(), wgpu::Features::empty(), limits);
     let gpu = Gpu::from_wgpu(host.device.clone(), host.queue.clone()).unwrap();
     match Diffa::load(&gpu, &ModelPaths::default(), &|_| Ok(())) {
         Err(Error::Unsupported { missing }) => {
@@ -216,20 +224,32 @@ fn buffers_beyond_the_limits_are_an_error_of_ours_alone() {
 
 #[test]
 fn our_validation_errors_never_reach_the_host_s_handler() {
-    let [host, other] = [(); 2].map(|_| Host::new(wgpu::Features::empty(), wgpu::Limits::default()));
+    let adapter = host_adapter();
+    let [host, other] =
+        [(); 2].map(|_| Host::new(&adapter, wgpu::Features::empty(), wgpu::Limits::default()));
     let (diffa, elsewhere) = (host.diffa(), other.diffa());
-    // A host's mistake that only wgpu can notice: a clip heard on one device, asked about on another.
     let foreign = elsewhere.hear(&samples()).unwrap();
     let options = DecodeOptions::new(8, 8, 16);
     let result = diffa.ask(&foreign, QUESTION, text::DEFAULT_SYSTEM, &options, |_, _| Ok(()));
-    assert!(matches!(&result, Err(Error::Gpu { .. })), "{:?}", result.map(|answer| answer.text));
+    let Err(error @ Error::Usage { .. }) = result else { panic!("a clip of another device was accepted") };
+    assert!(error.to_string().contains("another device"), "{error}");
+
+    // The same mistake below the facade, where only wgpu can notice it.
+    let prompt = diffa.audio_prompt(QUESTION, text::DEFAULT_SYSTEM).unwrap();
+    let audio = Some((&foreign.audio_embeds, prompt.audio_position.unwrap()));
+    let rows = Prompt { ids: &prompt.ids, audio };
+    match Session::new(diffa.gpu(), diffa.llada(), &[rows], &options) {
+        Err(Error::Gpu { .. }) => {}
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("a tensor of another device was accepted"),
+    }
     for side in [&host, &other] {
         assert_eq!(side.errors(), Vec::<String>::new());
     }
 
     // Nothing is broken by it, and the host's own mistakes still reach the host.
     assert_eq!(ask(&diffa, || {}).text, own_answer().text);
-    host.device.create_buffer(&wgpu::BufferDescriptor {
+    let _ = host.device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: u64::MAX,
         usage: wgpu::BufferUsages::STORAGE,

@@ -102,6 +102,7 @@ fn row(lengths: [usize; 3], name: &str, found: &Measured, exact: &Measured) -> V
         "rows": found.rows,
         "gflop": found.flops as f64 / 1e9,
         "seconds": found.seconds,
+        "tokens": found.tokens,
         "tokens_per_forward": found.tokens as f64 / found.forwards.max(1) as f64,
         "work_ratio": ratio(exact.flops as f64, found.flops as f64),
         "time_ratio": ratio(exact.seconds, found.seconds),
@@ -112,21 +113,22 @@ fn row(lengths: [usize; 3], name: &str, found: &Measured, exact: &Measured) -> V
 
 fn heading([steps, block, length]: [usize; 3], rows: usize) -> String {
     format!(
-        "\n{steps} steps, blocks of {block}, {length} tokens, {rows} context rows\n{:26} {:>5} {:>8} {:>9} {:>9} {:>7} {:>7} {:>7} {:>8}",
-        "decoder", "NFE", "rows", "GFLOP", "s", "tok/fwd", "work x", "time x", "GFLOP/s"
+        "\n{steps} steps, blocks of {block}, {length} tokens, {rows} context rows\n{:26} {:>5} {:>8} {:>9} {:>9} {:>6} {:>7} {:>7} {:>7} {:>8}",
+        "decoder", "NFE", "rows", "GFLOP", "s", "tokens", "tok/fwd", "work x", "time x", "GFLOP/s"
     )
 }
 
 fn line(row: &Value) -> String {
     let number = |key: &str| row[key].as_f64().unwrap_or_default();
     format!(
-        "{:26} {:>5} {:>8} {:>9.2} {:>8.2}{} {:>7.2} {:>7.2} {:>7.2} {:>8.1}",
+        "{:26} {:>5} {:>8} {:>9.2} {:>8.2}{} {:>6} {:>7.2} {:>7.2} {:>7.2} {:>8.1}",
         row["decoder"].as_str().unwrap_or_default(),
         row["nfe"],
         row["rows"],
         number("gflop"),
         number("seconds"),
         if row["extrapolated"] == true { "~" } else { " " },
+        row["tokens"],
         number("tokens_per_forward"),
         number("work_ratio"),
         number("time_ratio"),

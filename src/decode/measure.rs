@@ -22,7 +22,7 @@ pub struct Measured {
     pub seconds: f64,
     /// Answer rows committed.
     pub tokens: usize,
-    /// True if time ran out and the rest was extrapolated from the mean full and cached step.
+    /// True if time ran out and the rest was extrapolated.
     pub extrapolated: bool,
 }
 
@@ -45,8 +45,8 @@ impl Kind {
     }
 }
 
-/// Runs a decode of `prompt` for at most about `budget` and measures it. A decode of the fixed schedule that does
-/// not finish is extrapolated; one that a rule drives is then reported as far as it got.
+/// Runs a decode of `prompt` for at most about `budget` and measures it. One that does not finish is
+/// extrapolated: by its steps if the schedule is fixed, by the tokens committed so far if a rule decides.
 pub fn measure(
     gpu: &Gpu,
     llada: &Llada,
@@ -72,11 +72,16 @@ pub fn measure(
         kind.flops += session.flops() - flops;
         tokens += reports.iter().map(|report| report.commits.len()).sum::<usize>();
     }
-    let extrapolated = !session.is_done() && options.rule == Rule::Quota;
+    let extrapolated = !session.is_done();
     let (mut n_full, mut n_cached) = (full.steps, cached.steps);
-    if extrapolated {
+    if extrapolated && options.rule == Rule::Quota {
         n_full = if options.cache == Cache::None { options.steps } else { options.n_blocks() };
         n_cached = options.steps - n_full;
+        tokens = options.gen_length;
+    } else if extrapolated {
+        // A rule's steps cannot be foreseen; what it committed so far tells how many the rest will take.
+        let scale = |steps: usize| steps * options.gen_length / tokens.max(1);
+        (n_full, n_cached) = (scale(n_full), scale(n_cached));
         tokens = options.gen_length;
     }
     let (full, cached) = (full.scaled(n_full), cached.scaled(n_cached));

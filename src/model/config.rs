@@ -7,6 +7,7 @@
 //! The keys and their meaning follow Hugging Face's `WhisperConfig`, `WhisperFeatureExtractor` and LLaDA's
 //! `configuration_llada.py`; options of the latter that LLaDA does not use are refused, not ignored.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -186,7 +187,7 @@ impl WhisperConfig {
     /// # Errors
     /// [`Error::Weights`] for the first that is missing or wrong.
     pub fn check(&self, checkpoint: &Checkpoint) -> Result<&'static str> {
-        check_all(checkpoint, Self::prefix(checkpoint)?, &self.tensors())
+        check_all(checkpoint, Self::prefix(checkpoint)?, &self.tensors(), Surplus::Refused)
     }
 }
 
@@ -359,7 +360,7 @@ impl LladaConfig {
     /// # Errors
     /// [`Error::Weights`] for the first that is missing or wrong.
     pub fn check(&self, checkpoint: &Checkpoint) -> Result<&'static str> {
-        check_all(checkpoint, Self::prefix(checkpoint)?, &self.tensors())
+        check_all(checkpoint, Self::prefix(checkpoint)?, &self.tensors(), Surplus::Refused)
     }
 }
 
@@ -481,7 +482,7 @@ impl AdapterConfig {
                 return Err(fail(name, format!("the impossible size {size}")));
             }
         }
-        check_all(checkpoint, prefix, &this.tensors())?;
+        check_all(checkpoint, prefix, &this.tensors(), Surplus::Skipped)?;
         Ok(this)
     }
 
@@ -575,11 +576,42 @@ fn find_prefix(
     })
 }
 
-fn check_all(checkpoint: &Checkpoint, prefix: &'static str, tensors: &TensorList) -> Result<&'static str> {
+/// What to do with tensors under the prefix that the configuration does not call for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Surplus {
+    /// A layer too many means that configuration and weights do not match.
+    Refused,
+    /// Adapter releases carry copies of other models and leftovers of training.
+    Skipped,
+}
+
+/// Checks that all of `tensors` are there in their shapes, and nothing else where that is refused.
+fn check_all(
+    checkpoint: &Checkpoint,
+    prefix: &'static str,
+    tensors: &TensorList,
+    surplus: Surplus,
+) -> Result<&'static str> {
     for (name, shape) in tensors {
         checkpoint.check(&format!("{prefix}{name}"), shape)?;
     }
-    Ok(prefix)
+    if surplus == Surplus::Skipped {
+        return Ok(prefix);
+    }
+    let known: HashSet<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
+    // Some exports carry RoPE tables, or the output matrix beside tied weights; both are harmless.
+    let harmless = |rest: &str| rest.ends_with("inv_freq") || rest == "ff_out.weight";
+    let is_surplus =
+        |name: &&str| name.strip_prefix(prefix).is_some_and(|rest| !known.contains(rest) && !harmless(rest));
+    match checkpoint.names().find(is_surplus) {
+        None => Ok(prefix),
+        Some(name) => Err(Error::Weights {
+            path: checkpoint.file_of(name).into(),
+            reason: format!(
+                "tensor `{name}` is surplus: the configuration describes a model without it, so the files do not match"
+            ),
+        }),
+    }
 }
 
 fn read_config(dir: &Path) -> Result<Vec<u8>> {
