@@ -3,7 +3,7 @@
 // The logits themselves are never stored. Ties go to the lower id. Rows are the candidate rows of the
 // current block, still-masked ones first; a workgroup without a live row returns at once.
 // Dispatch per slab: [ceil(slab_rows / (64 NR)), ceil(n_rows / MR), 1]. k must be a multiple of 8.
-// @use random
+// @use partial, random
 // @slot weights
 // @slot noise
 
@@ -32,8 +32,6 @@ struct Params {
 @group(0) @binding(6) var<storage, read>       noise:       array<f32>;         // [n_rows, vocab] or unused
 @group(0) @binding(7) var<storage, read_write> partials:    array<vec4<u32>>;   // [n_rows, n_groups, 2]
 
-struct Partial { score: f32, id: u32, logit: f32, second: f32, top: f32, sum: f32 }
-
 var<workgroup> lanes: array<array<Partial, 64>, MR>;
 
 fn is_banned(id: u32) -> bool {
@@ -44,15 +42,6 @@ fn is_banned(id: u32) -> bool {
 fn is_low_confidence(id: u32) -> bool {
     for (var i = 0u; i < id_rules[1]; i++) { if (id_rules[2u + id_rules[0] + i] == id) { return true; } }
     return false;
-}
-
-fn merge(a: Partial, b: Partial) -> Partial {
-    var best = a;
-    if (b.score > a.score || (b.score == a.score && b.id < a.id)) { best = b; }
-    let top = max(a.top, b.top);
-    let sum = a.sum * exp(a.top - top) + b.sum * exp(b.top - top);
-    let second = max(min(a.score, b.score), max(a.second, b.second));
-    return Partial(best.score, best.id, best.logit, second, top, sum);
 }
 
 fn is_live(row: u32) -> bool {
@@ -99,7 +88,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let sequence = SEQUENCES + row / params.block_length * SEQUENCE_WORDS;
         let forward = state[sequence + NFE];
         let answer_row = rows[row] - state[sequence + ANSWER_ROW];
-        var mine = Partial(-3.0e38, 0xffffffffu, 0.0, -3.0e38, -3.0e38, 0.0);
+        var mine = empty_partial();
         for (var c = 0u; c < NR; c++) {
             let col = first_col + 64u * c;
             let id = params.first_id + col;

@@ -1,6 +1,7 @@
 // lm_head_merge: predictions[r] = (id, confidence, gap) from the partial results of lm_head, merged in order
 //   confidence = softmax probability of the id, from the unperturbed logits; 0 for ids whose
 //   confidence is suppressed; gap = distance of the two best (perturbed) logits. One workgroup per row. Dispatch: [n_rows, 1, 1].
+// @use partial
 
 const WG: u32 = 64u;
 
@@ -11,23 +12,12 @@ struct Params { n_groups: u32 }
 @group(0) @binding(2) var<storage, read>       id_rules:    array<u32>;         // n_banned, n_low, banned.., low..
 @group(0) @binding(3) var<storage, read_write> predictions: array<vec4<u32>>;   // [n_rows] (id, confidence, gap, 0)
 
-struct Partial { score: f32, id: u32, logit: f32, second: f32, top: f32, sum: f32 }
-
 var<workgroup> lanes: array<Partial, WG>;
-
-fn merge(a: Partial, b: Partial) -> Partial {
-    var best = a;
-    if (b.score > a.score || (b.score == a.score && b.id < a.id)) { best = b; }
-    let top = max(a.top, b.top);
-    let sum = a.sum * exp(a.top - top) + b.sum * exp(b.top - top);
-    let second = max(min(a.score, b.score), max(a.second, b.second));
-    return Partial(best.score, best.id, best.logit, second, top, sum);
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;
-    var mine = Partial(-3.0e38, 0xffffffffu, 0.0, -3.0e38, -3.0e38, 0.0);
+    var mine = empty_partial();
     for (var g = lane; g < params.n_groups; g += WG) {
         let best = partials[(row * params.n_groups + g) * 2u];
         let soft = partials[(row * params.n_groups + g) * 2u + 1u];

@@ -8,7 +8,7 @@ use crate::decode::host::HostState;
 use crate::decode::options::{Cache, DecodeOptions, Remasking, Rule};
 use crate::decode::prompt::{Prompt, record_prompts};
 use crate::decode::report::{StepReport, impossible, parse};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::plan::{Cost, Plan, PlanBuilder, Turn};
 use crate::gpu::readback::Readback;
 use crate::gpu::{DType, Gpu};
@@ -72,6 +72,10 @@ impl<'m> Session<'m> {
         options: &DecodeOptions,
     ) -> Result<Session<'m>> {
         options.validate()?;
+        if !llada.gpu().is_same(gpu) {
+            let doing = "planning a decode".into();
+            return Err(Error::Gpu { doing, message: "the model was loaded on another device".into() });
+        }
         for prompt in prompts {
             prompt.check(llada)?;
         }

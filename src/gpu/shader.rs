@@ -19,6 +19,7 @@ macro_rules! fragments {
 fragments!(
     "activation",
     "grid",
+    "partial",
     "random",
     "reduce",
     "weights_f32",

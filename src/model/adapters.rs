@@ -8,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::gpu::plan::{Plan, PlanBuilder};
 use crate::gpu::{DType, Gpu, Tensor};
-use crate::model::config::AdapterConfig;
+use crate::model::config::{AdapterConfig, SEMANTIC_RATE};
 use crate::model::encoder::Encoder;
 use crate::model::weights::{Linear, LoadProgress, WeightReader};
 use crate::ops::attention::{Attention, attention};
@@ -17,8 +17,6 @@ use crate::ops::elementwise::{copy_rows, qformer_mix};
 use crate::ops::matmul::{Activation, Matmul, matmul};
 use crate::ops::norm::{LayerNormWeights, layer_norm};
 
-/// Encoder rows per semantic row.
-pub const SEMANTIC_RATE: usize = 4;
 const LAYER_NORM_EPS: f32 = 1e-5;
 /// BERT's epsilon, which the Q-Former layers keep.
 const QFORMER_NORM_EPS: f32 = 1e-12;

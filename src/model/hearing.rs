@@ -3,8 +3,8 @@
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Tensor};
-use crate::model::adapters::{Adapters, SEMANTIC_RATE};
-use crate::model::config::{AdapterConfig, LladaConfig, WhisperConfig};
+use crate::model::adapters::Adapters;
+use crate::model::config::{AdapterConfig, LladaConfig, SEMANTIC_RATE, WhisperConfig};
 use crate::model::encoder::{Encoder, ValidLengths};
 use crate::model::weights::LoadProgress;
 

@@ -26,6 +26,7 @@ pub(crate) struct Block {
 /// A loaded language model.
 #[derive(Debug)]
 pub struct Llada {
+    gpu: Gpu,
     config: LladaConfig,
     /// Embedding table `[vocab, d_model]`.
     pub wte: Matrix,
@@ -69,12 +70,18 @@ impl Llada {
             });
         }
         Ok(Llada {
+            gpu: gpu.clone(),
             wte: at.matrix("wte.weight", vocab, d)?,
             blocks,
             ln_f: at.vector("ln_f.weight", d)?,
             ff_out: if config.weight_tying { None } else { Some(at.matrix("ff_out.weight", vocab, d)?) },
             config: config.clone(),
         })
+    }
+
+    /// The device that the weights are on.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
     }
 
     /// The configuration.
