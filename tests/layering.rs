@@ -23,12 +23,12 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("lib", &["error", "gpu", "model", "decode", "engine"]),
 ];
 
-/// Narrower than the table: files that must not know what their module otherwise may.
+/// Narrower than the table: files and folders that must not know what their module otherwise may.
 const PURE: [(&str, &[&str]); 3] = [
     // Settings and reports are data: the device's side of them is in `ops` constants and types alone.
     ("decode/options.rs", &["error", "ops", "decode"]),
     ("decode/report.rs", &["error", "ops"]),
-    ("model/config.rs", &["error", "checkpoint"]),
+    ("model/config/", &["error", "checkpoint"]),
 ];
 
 /// Files outside `gpu/` that name wgpu, and why.
@@ -128,7 +128,7 @@ fn modules_use_lower_layers_only() {
         for used in source.uses() {
             assert!(allowed.contains(&used.as_str()), "src/{path}: `{module}` must not use `{used}`");
         }
-        if let Some((_, allowed)) = PURE.iter().find(|(pure, _)| path == pure) {
+        if let Some((_, allowed)) = PURE.iter().find(|(pure, _)| path.starts_with(pure)) {
             for used in source.uses() {
                 assert!(allowed.contains(&used.as_str()), "src/{path} must not use `{used}`");
             }
@@ -152,7 +152,10 @@ fn the_table_has_no_upward_edge_and_no_idle_row() {
         }
     }
     for path in PURE.iter().map(|(path, _)| path).chain(WGPU_ALLOWED.iter().map(|(path, _)| path)) {
-        assert!(sources.iter().any(|source| source.path == *path), "src/{path} is in a table but not there");
+        assert!(
+            sources.iter().any(|source| source.path.starts_with(path)),
+            "src/{path} is in a table but not there"
+        );
     }
 }
 
