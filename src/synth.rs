@@ -1,7 +1,7 @@
 //! Writes complete model folders with random weights, for measurements and tests without a download.
 //!
 //! Input: a shape and a seed. Output: `llada/`, `whisper/` and `diffa/` in the layouts of the released
-//! checkpoints (model.md 1). Invariant: each tensor's values depend on the seed and its name alone, so the
+//! checkpoints (docs/MODEL.md 1). Invariant: each tensor's values depend on the seed and its name alone, so the
 //! same seed gives the same bytes whichever parts are written; memory use stays at a few megabytes.
 //!
 //! Values are about normal. LLaDA's projections are N(0, 1/fan_in), q and k doubled so that attention has

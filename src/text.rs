@@ -113,7 +113,7 @@ pub struct Prompt {
     pub audio_position: Option<usize>,
 }
 
-/// Prompt for a question about a clip (model.md section 6.1).
+/// Prompt for a question about a clip (docs/MODEL.md section 6.1).
 ///
 /// `max_length` is the model's `max_sequence_length`. The reference cuts longer prompts there; since the
 /// assistant header comes last, every cut would remove it and leave the model without a turn to answer in, so

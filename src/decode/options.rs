@@ -1,4 +1,4 @@
-//! Settings of a decode and their checks. Names and defaults are the reference's `generate()`; model.md 6.
+//! Settings of a decode and their checks. Names and defaults are the reference's `generate()`; docs/MODEL.md 6.
 
 use std::str::FromStr;
 
@@ -42,7 +42,7 @@ pub enum Rule {
     Profile(f32),
 }
 
-/// Which keys and values are kept between the steps of a block (Fast-dLLM; model.md 6.4, 6.5).
+/// Which keys and values are kept between the steps of a block (Fast-dLLM; docs/MODEL.md 6.4, 6.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cache {
     /// Every row is computed at every step: the reference's decoder, exact.

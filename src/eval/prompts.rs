@@ -1,4 +1,4 @@
-//! The question texts of the benchmarks' evaluation scripts, to the letter; model.md 7. Each goes into the
+//! The question texts of the benchmarks' evaluation scripts, to the letter; docs/MODEL.md 7. Each goes into the
 //! chat template of [`crate::text::audio_prompt`].
 
 use std::fmt::Write;

@@ -2,7 +2,7 @@
 //!
 //! Semantic: convolutional downsampler over the valid rows of the last hidden state. Acoustic: layer-wise
 //! Q-Former over several whole hidden states. Reference: `semantic_connector` and `acoustic_connector`
-//! of the PyTorch reference; model.md 4.
+//! of the PyTorch reference; docs/MODEL.md 4.
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};

@@ -1,6 +1,6 @@
 //! The Whisper encoder: samples -> log-mel -> hidden states, as one frozen plan.
 //!
-//! Reference: `whisper_encoder` of the PyTorch reference and Hugging Face's `WhisperEncoder`; model.md 2, 3.
+//! Reference: `whisper_encoder` of the PyTorch reference and Hugging Face's `WhisperEncoder`; docs/MODEL.md 2, 3.
 //! All positions of the window are computed and attended, padding included, whatever the clip's length.
 
 use crate::checkpoint::Checkpoint;

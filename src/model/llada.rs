@@ -1,6 +1,6 @@
 //! LLaDA: a llama-style transformer without a causal mask, as the mask predictor of the decoder.
 //!
-//! Reference: `llada_forward` of the PyTorch reference; model.md 5. This file holds the weights; how a
+//! Reference: `llada_forward` of the PyTorch reference; docs/MODEL.md 5. This file holds the weights; how a
 //! forward over them is recorded is in [`crate::model::forward`].
 
 use crate::checkpoint::Checkpoint;

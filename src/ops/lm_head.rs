@@ -58,7 +58,7 @@ pub enum Noise<'a> {
     },
 }
 
-/// Ids treated specially (`ban_ids`, `low_conf_ids`; model.md 6.6).
+/// Ids treated specially (`ban_ids`, `low_conf_ids`; docs/MODEL.md 6.6).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdRules {
     /// Never predicted: their logits count as minus infinity.

@@ -1,4 +1,4 @@
-//! The output head: logits in full, then the rules of model.md 6.2 and 6.6 on them.
+//! The output head: logits in full, then the rules of docs/MODEL.md 6.2 and 6.6 on them.
 
 use diffa::ops::cases::{Case, Host};
 

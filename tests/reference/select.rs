@@ -1,4 +1,4 @@
-//! One decision, written from model.md 6.2-6.6 and the reference's `count_factor`, on lists instead of
+//! One decision, written from docs/MODEL.md 6.2-6.6 and the reference's `count_factor`, on lists instead of
 //! slots and ranks.
 
 use diffa::ops::cases::{Case, Host};

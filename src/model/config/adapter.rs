@@ -128,7 +128,7 @@ impl AdapterConfig {
     }
 
     /// The hidden states that the acoustic connector reads: `(i + 1) * n_layers / n_targets - 1`, where 0
-    /// is the input of the first encoder layer (model.md 4.2).
+    /// is the input of the first encoder layer (docs/MODEL.md 4.2).
     pub fn target_layers(&self, n_layers: usize) -> Vec<usize> {
         (1..=self.n_targets).map(|i| (i * n_layers / self.n_targets).saturating_sub(1)).collect()
     }
