@@ -6,7 +6,7 @@ set -euo pipefail
 need=()
 command -v cc >/dev/null || need+=(gcc libc6-dev)
 # Any Vulkan driver will do; without one, Mesa's brings both GPU drivers and a software adapter.
-if ! ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1; then
+if ! compgen -G "/usr/share/vulkan/icd.d/*.json" >/dev/null && ! compgen -G "/etc/vulkan/icd.d/*.json" >/dev/null; then
     need+=(mesa-vulkan-drivers)
 fi
 ldconfig -p 2>/dev/null | grep -q libvulkan.so.1 || need+=(libvulkan1)
