@@ -4,6 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh
 if [ "$#" -eq 0 ]; then
-    set -- assets/demo/audio/17_beeps_four.wav "What kind of sound is this?" "How many beeps are there?"
+    set -- assets/demo/audio/15_question_man2_slow.wav "Please transcribe the audio." "Is the voice male or female?"
 fi
 exec cargo run --release --quiet -- ask "$@"

@@ -17,9 +17,13 @@ pub fn gpu() -> Gpu {
     .clone()
 }
 
-/// The tiny golden data set.
+/// The tiny golden data set, or another one made by `tests/fixtures/reference/make_fixtures.py` if
+/// `DIFFA_FIXTURES` names its folder: nothing may depend on the stored one's sizes.
 pub fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny")
+    match std::env::var_os("DIFFA_FIXTURES") {
+        Some(folder) => folder.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny"),
+    }
 }
 
 /// The demo model's folder.
