@@ -23,5 +23,5 @@ fn main(
     if (i >= params.n_rows * params.n_cols) { return; }
     let id = ids[params.id0 + i / params.n_cols];
     if (id < params.first_id || id - params.first_id >= params.slab_rows) { return; }
-    out[params.out_row0 * params.n_cols + i] = weight((id - params.first_id) * params.n_cols + i % params.n_cols);
+    out[params.out_row0 * params.n_cols + i] = weight(id - params.first_id, i % params.n_cols, params.n_cols);
 }

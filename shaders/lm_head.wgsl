@@ -57,14 +57,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let k8 = select(0u, params.k / 8u, live);
     let first_col = group.x * 64u * NR + lane;
     var w_at: array<u32, NR>;
-    for (var c = 0u; c < NR; c++) { w_at[c] = min(first_col + 64u * c, params.slab_rows - 1u) * (params.k / 8u); }
+    for (var c = 0u; c < NR; c++) { w_at[c] = row8(min(first_col + 64u * c, params.slab_rows - 1u), params.k); }
     var h_at: array<u32, MR>;
     for (var r = 0u; r < MR; r++) { h_at[r] = min(row0 + r, params.n_rows - 1u) * (params.k / 4u); }
 
     var acc: array<array<f32, NR>, MR>;
     for (var k = 0u; k < k8; k++) {
         var wk: array<Weights8, NR>;
-        for (var c = 0u; c < NR; c++) { wk[c] = weights8(w_at[c] + k); }
+        for (var c = 0u; c < NR; c++) { wk[c] = weights8(w_at[c], k, params.k); }
         for (var r = 0u; r < MR; r++) {
             let lo = h[h_at[r] + 2u * k];
             let hi = h[h_at[r] + 2u * k + 1u];

@@ -29,14 +29,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first_col = group.x * 64u * NR + lane;
     // Rows and columns past the edge repeat the last one and are not stored.
     var w_at: array<u32, NR>;
-    for (var c = 0u; c < NR; c++) { w_at[c] = min(first_col + 64u * c, params.slab_cols - 1u) * k8; }
+    for (var c = 0u; c < NR; c++) { w_at[c] = row8(min(first_col + 64u * c, params.slab_cols - 1u), params.k); }
     var x_at: array<u32, MR>;
     for (var r = 0u; r < MR; r++) { x_at[r] = (params.x_row0 + min(row0 + r, params.m - 1u)) * k8 * 2u; }
 
     var acc: array<array<f32, NR>, MR>;
     for (var k = 0u; k < k8; k++) {
         var wk: array<Weights8, NR>;
-        for (var c = 0u; c < NR; c++) { wk[c] = weights8(w_at[c] + k); }
+        for (var c = 0u; c < NR; c++) { wk[c] = weights8(w_at[c], k, params.k); }
         for (var r = 0u; r < MR; r++) {
             let lo = x[x_at[r] + 2u * k];
             let hi = x[x_at[r] + 2u * k + 1u];

@@ -30,10 +30,9 @@ fn main(
     let row = i / params.slab_cols;
     let col = i % params.slab_cols;
     let x_at = (params.x_row0 + row) * params.k;
-    let w_at = col * params.k;
     var sum = 0.0;
     for (var k = 0u; k < params.k; k++) {
-        sum = fma(x[x_at + k], weight(w_at + k), sum);
+        sum = fma(x[x_at + k], weight(col, k, params.k), sum);
     }
     if (params.has_bias != 0u) { sum += bias[params.col0 + col]; }
     sum = activate(params.activation, sum);

@@ -51,7 +51,7 @@ fn main(
             let w_oct = lane / TILE;
             var wv = Weights8(vec4<f32>(0.0), vec4<f32>(0.0));
             if (step / 8u + w_oct < k8) {
-                wv = weights8(min(first_col + w_col, params.slab_cols - 1u) * k8 + step / 8u + w_oct);
+                wv = weights8(row8(min(first_col + w_col, params.slab_cols - 1u), params.k), step / 8u + w_oct, params.k);
             }
             for (var i = 0u; i < 4u; i++) {
                 w_tile[w_oct * 8u + i][w_col / 4u][w_col % 4u] = wv.lo[i];

@@ -57,7 +57,7 @@ impl Diffa {
     pub fn load_text_only(gpu: &Gpu, paths: &ModelPaths, progress: LoadProgress<'_>) -> Result<Diffa> {
         let config = paths.llada_config()?;
         let tokenizer = paths.tokenizer()?;
-        let llada = Llada::load(gpu, &paths.checkpoint(Part::Llm)?, &config, progress)?;
+        let llada = Llada::load(gpu, &paths.checkpoint(Part::Llm)?, &config, paths.quantize, progress)?;
         Ok(Diffa { gpu: gpu.clone(), tokenizer, llada, hearing: None })
     }
 

@@ -73,6 +73,37 @@ pub enum Error {
         /// Every missing feature or limit, each with the value needed and the value found.
         missing: Vec<String>,
     },
+    /// The device has less memory than the model needs; found before anything is loaded.
+    #[error(
+        "the model needs {:.1} GB of memory and the adapter has {:.1} GB; `diffa plan` shows what needs it, \
+         --quantize q8 or q4 makes the language model smaller, --adapter picks another adapter",
+        *needed as f64 / 1e9, *available as f64 / 1e9
+    )]
+    Memory {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there are.
+        available: u64,
+    },
+    /// The device ran out of memory.
+    #[error(
+        "out of device memory while {doing} ({message}); close other programs, use --quantize q8 or q4, or \
+         pick another --adapter"
+    )]
+    OutOfMemory {
+        /// What was being done.
+        doing: String,
+        /// The driver's message.
+        message: String,
+    },
+    /// The driver gave the device up: a crash, a watchdog, or a GPU that was unplugged.
+    #[error("the device was lost while {doing} ({message}); run again, or try another --adapter")]
+    DeviceLost {
+        /// What was being done.
+        doing: String,
+        /// The driver's message.
+        message: String,
+    },
     /// An operand does not fit the operation.
     #[error("{op}: operand `{operand}` has shape {got:?}, expected {expected}")]
     Shape {

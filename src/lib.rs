@@ -30,6 +30,8 @@ pub mod eval;
 pub mod gpu;
 pub mod model;
 pub mod ops;
+pub mod quant;
+pub mod quantize;
 pub mod synth;
 pub mod text;
 
@@ -37,5 +39,5 @@ pub use decode::{Cache, DecodeOptions, Preset, Remasking, Rule, Session, StepRep
 pub use engine::{Answer, Diffa};
 pub use error::{Error, Result};
 pub use gpu::{AdapterChoice, Gpu};
-pub use model::{Clip, ModelPaths};
+pub use model::{Clip, ModelPaths, Quantization};
 pub use wgpu;

@@ -158,7 +158,7 @@ impl Random {
     }
 
     fn bytes(&self, dtype: StoredDtype) -> u64 {
-        (self.count() * dtype.size()) as u64
+        dtype.row_bytes(self.count()) as u64
     }
 }
 
@@ -333,7 +333,7 @@ fn write_file(
         let mut left = tensor.count();
         while left > 0 {
             let n = left.min(CHUNK);
-            let bytes = &mut buffer[..n * file.dtype.size()];
+            let bytes = &mut buffer[..file.dtype.row_bytes(n)];
             let mut draw = || rng.normal() * tensor.std + tensor.mean;
             match file.dtype {
                 StoredDtype::F32 => {
@@ -343,7 +343,8 @@ fn write_file(
                     let half = |x: f32| f16::from_f32(x).to_le_bytes();
                     bytes.as_chunks_mut().0.iter_mut().for_each(|b| *b = half(draw()));
                 }
-                StoredDtype::BF16 => {
+                // Files of random weights are dense.
+                StoredDtype::BF16 | StoredDtype::Quantized(_) => {
                     // Rounds halves up, which is faster than to even and as good for noise.
                     let narrow = |x: f32| (((x.to_bits() + 0x8000) >> 16) as u16).to_le_bytes();
                     bytes.as_chunks_mut().0.iter_mut().for_each(|b| *b = narrow(draw()));

@@ -462,7 +462,7 @@ fn random_damage_never_panics() {
                 Ok(checkpoint) => {
                     for tensor in checkpoint.names().filter_map(|n| checkpoint.get(n).ok()) {
                         let n = tensor.shape.iter().product::<usize>();
-                        assert_eq!(tensor.bytes.len(), n * tensor.dtype.size());
+                        assert_eq!(tensor.bytes.len(), tensor.dtype.row_bytes(n));
                         assert_eq!(tensor.to_f32().len(), n);
                         checkpoint.release(&tensor);
                     }

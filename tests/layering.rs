@@ -5,19 +5,21 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Module, and the modules it may use. Lowest first; an edge never points down the list.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("error", &[]),
-    ("gpu", &["error"]),
-    ("ops", &["error", "gpu"]),
+    ("quant", &[]),
+    ("gpu", &["error", "quant"]),
+    ("ops", &["error", "quant", "gpu"]),
     ("bench", &["error", "gpu", "ops"]),
     // Files, sounds, words and scores know nothing of the device.
-    ("checkpoint", &["error"]),
+    ("checkpoint", &["error", "quant"]),
     ("audio", &["error"]),
     ("text", &["error"]),
     ("eval", &["error"]),
-    ("model", &["error", "gpu", "ops", "checkpoint", "text"]),
+    ("model", &["error", "quant", "gpu", "ops", "checkpoint", "text"]),
     // Writes files in the sizes that configurations describe.
     ("synth", &["error", "checkpoint", "model"]),
+    ("quantize", &["error", "quant", "checkpoint", "model"]),
     ("decode", &["error", "gpu", "ops", "model"]),
     ("engine", &["error", "gpu", "model", "decode", "text"]),
     ("lib", &["error", "gpu", "model", "decode", "engine"]),

@@ -300,7 +300,7 @@ fn llada(depth: usize) -> Llada {
     let folder = tempfile::tempdir().unwrap();
     safetensors::serialize_to_file(views, None, &folder.path().join("model.safetensors")).unwrap();
     let cut = Checkpoint::open(folder.path()).unwrap();
-    Llada::load(&gpu(), &cut, &config, &|_| Ok(())).unwrap()
+    Llada::load(&gpu(), &cut, &config, None, &|_| Ok(())).unwrap()
 }
 
 /// One forward over a sequence without a prompt, every row of it a candidate: the embeddings and the final

@@ -1,12 +1,16 @@
-// weights_f32: reads of `w: array<vec4<u32>>` that holds 32-bit floats.
+// weights_f32: reads of `w: array<vec4<u32>>` that holds rows of k 32-bit floats.
 struct Weights8 { lo: vec4<f32>, hi: vec4<f32> }
 
-// Element `i`.
-fn weight(i: u32) -> f32 {
-    return bitcast<f32>(w[i / 4u][i % 4u]);
+// Element `i` of a row.
+fn weight(row: u32, i: u32, k: u32) -> f32 {
+    let at = row * k + i;
+    return bitcast<f32>(w[at / 4u][at % 4u]);
 }
 
-// Elements 8i .. 8i+7.
-fn weights8(i: u32) -> Weights8 {
-    return Weights8(bitcast<vec4<f32>>(w[2u * i]), bitcast<vec4<f32>>(w[2u * i + 1u]));
+// Where a row begins, for weights8.
+fn row8(row: u32, k: u32) -> u32 { return row * (k / 4u); }
+
+// Elements 8i .. 8i+7 of the row that begins at `base`.
+fn weights8(base: u32, i: u32, k: u32) -> Weights8 {
+    return Weights8(bitcast<vec4<f32>>(w[base + 2u * i]), bitcast<vec4<f32>>(w[base + 2u * i + 1u]));
 }

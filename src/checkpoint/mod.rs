@@ -23,6 +23,7 @@ use half::{bf16, f16};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::quant::QuantFormat;
 
 /// The weight files a folder may have, in order of preference (that of Hugging Face transformers).
 const LOOKED_FOR: [&str; 4] = [
@@ -41,14 +42,18 @@ pub enum StoredDtype {
     F16,
     /// The upper half of a single precision number.
     BF16,
+    /// Rows of quantized blocks, as `diffa quantize` writes them: a tensor `NAME.q8_0` of bytes is found as
+    /// `NAME`, in the shape of its weights.
+    Quantized(QuantFormat),
 }
 
 impl StoredDtype {
-    /// Bytes per element.
-    pub const fn size(self) -> usize {
+    /// Bytes of `cols` elements; for quantized rows `cols` must be whole blocks.
+    pub const fn row_bytes(self, cols: usize) -> usize {
         match self {
-            StoredDtype::F32 => 4,
-            StoredDtype::F16 | StoredDtype::BF16 => 2,
+            StoredDtype::F32 => 4 * cols,
+            StoredDtype::F16 | StoredDtype::BF16 => 2 * cols,
+            StoredDtype::Quantized(format) => format.row_bytes(cols),
         }
     }
 }
@@ -59,6 +64,7 @@ impl fmt::Display for StoredDtype {
             StoredDtype::F32 => "F32",
             StoredDtype::F16 => "F16",
             StoredDtype::BF16 => "BF16",
+            StoredDtype::Quantized(format) => format.name(),
         })
     }
 }
@@ -72,7 +78,7 @@ pub struct StoredTensor<'a> {
     pub dtype: StoredDtype,
     /// Dimensions, outermost first.
     pub shape: &'a [usize],
-    /// Row-major little-endian elements, exactly `product(shape) * dtype.size()` bytes. Borrowed from the
+    /// Row-major little-endian elements, exactly as many as `dtype` needs for `shape`. Borrowed from the
     /// file unless it was compressed or strided there. Not necessarily aligned to the element size.
     pub bytes: Cow<'a, [u8]>,
     /// The file the tensor comes from, for messages.
@@ -80,7 +86,7 @@ pub struct StoredTensor<'a> {
 }
 
 impl StoredTensor<'_> {
-    /// All elements as `f32` (exact for every accepted type).
+    /// All elements as `f32` (exact for every dense type).
     pub fn to_f32(&self) -> Vec<f32> {
         let pairs = || self.bytes.as_chunks::<2>().0.iter();
         match self.dtype {
@@ -89,6 +95,52 @@ impl StoredTensor<'_> {
             }
             StoredDtype::F16 => pairs().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
             StoredDtype::BF16 => pairs().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+            StoredDtype::Quantized(format) => {
+                let cols = self.shape.last().copied().unwrap_or(0);
+                let mut all = vec![0.0; self.shape.iter().product()];
+                let rows = all.chunks_exact_mut(cols.max(1));
+                rows.zip(self.bytes.chunks_exact(format.row_bytes(cols)))
+                    .for_each(|(row, bytes)| format.dequantize_row(bytes, row));
+                all
+            }
+        }
+    }
+
+    /// The rows of a matrix `[rows, cols]` in a block format, or `None` if it is quantized already or its rows
+    /// do not divide into blocks. Uses all processors.
+    pub fn quantized(&self, format: QuantFormat) -> Option<Vec<u8>> {
+        let [rows, cols] = *self.shape else { return None };
+        if matches!(self.dtype, StoredDtype::Quantized(_)) || !format.fits(cols) {
+            return None;
+        }
+        let mut out = vec![0; rows * format.row_bytes(cols)];
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = rows.div_ceil(threads).max(1);
+        std::thread::scope(|scope| {
+            let parts = self.bytes.chunks(share * self.dtype.row_bytes(cols));
+            for (part, out) in parts.zip(out.chunks_mut(share * format.row_bytes(cols))) {
+                scope.spawn(move || {
+                    // Row by row: no f32 copy of a 1 GB matrix.
+                    let rows = part.chunks_exact(self.dtype.row_bytes(cols));
+                    for (bytes, out) in rows.zip(out.chunks_exact_mut(format.row_bytes(cols))) {
+                        let row =
+                            StoredTensor { shape: &[cols], bytes: Cow::Borrowed(bytes), ..self.clone_head() };
+                        format.quantize_row(&row.to_f32(), out);
+                    }
+                });
+            }
+        });
+        Some(out)
+    }
+
+    /// The description without the data.
+    fn clone_head(&self) -> StoredTensor<'_> {
+        StoredTensor {
+            name: self.name,
+            dtype: self.dtype,
+            shape: self.shape,
+            bytes: Cow::Borrowed(&[]),
+            file: self.file,
         }
     }
 }
@@ -120,7 +172,7 @@ struct Entry {
 struct Found {
     kind: Kind,
     shape: Vec<usize>,
-    /// `product(shape) * element size`.
+    /// What `kind` needs for `shape`.
     n_bytes: usize,
     place: Place,
 }
@@ -226,6 +278,7 @@ impl Checkpoint {
         let found = read(&bytes).map_err(|reason| weights(&path, reason))?;
         let shard = self.shards.len();
         for (name, tensor) in found {
+            let (name, tensor) = unquantized(name, tensor).map_err(|reason| weights(&path, reason))?;
             match self.entries.entry(name) {
                 Slot::Vacant(slot) => _ = slot.insert(Entry { shard, tensor }),
                 Slot::Occupied(slot) => {
@@ -314,7 +367,7 @@ impl Checkpoint {
         let bytes = match &tensor.place {
             Place::Range(range) => Cow::Borrowed(&bytes.as_ref()[range.clone()]),
             Place::View(view) => {
-                let data = view.read(bytes.as_ref(), &tensor.shape, dtype.size());
+                let data = view.read(bytes.as_ref(), &tensor.shape, dtype.row_bytes(1));
                 Cow::Owned(data.map_err(|reason| weights(file, format!("tensor `{name}`: {reason}")))?)
             }
         };
@@ -497,6 +550,24 @@ impl Bytes {
         #[cfg(not(unix))]
         let _ = range;
     }
+}
+
+/// A byte matrix named `NAME.q8_0` is the quantized matrix `NAME`.
+fn unquantized(name: String, found: Found) -> std::result::Result<(String, Found), String> {
+    let format = QuantFormat::ALL.into_iter().find(|f| name.ends_with(&format!(".{f}")));
+    let Some(format) = format else { return Ok((name, found)) };
+    let ([rows, row_bytes], Kind::Other(dtype)) = (found.shape.as_slice(), &found.kind) else {
+        return Ok((name, found));
+    };
+    if dtype != "U8" {
+        return Ok((name, found));
+    }
+    let cols = format.cols(*row_bytes).ok_or_else(|| {
+        format!("tensor `{name}` has rows of {row_bytes} bytes, which no {format} row has; quantize it again")
+    })?;
+    let plain = name[..name.len() - format.name().len() - 1].to_string();
+    let kind = Kind::Accepted(StoredDtype::Quantized(format));
+    Ok((plain, Found { shape: vec![*rows, cols], kind, ..found }))
 }
 
 fn weights(path: &Path, reason: impl Into<String>) -> Error {

@@ -141,7 +141,7 @@ fn place(
 ) -> Result<Found, String> {
     let pickle::Tensor { storage, key, n_elements, offset, shape, strides, .. } = tensor;
     let (kind, element) = match storage {
-        Storage::Accepted(dtype) => (Kind::Accepted(*dtype), dtype.size()),
+        Storage::Accepted(dtype) => (Kind::Accepted(*dtype), dtype.row_bytes(1)),
         Storage::Other(name, size) => (Kind::Other((*name).to_string()), *size),
     };
     let path = format!("{root}/data/{key}");

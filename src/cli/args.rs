@@ -126,6 +126,12 @@ pub(super) enum Command {
     /// Lists the GPUs, what they offer and which kernels they would get.
     #[command(after_help = DEVICES_HELP)]
     Devices(DevicesArgs),
+    /// Writes a smaller copy of a model: large matrices of the language model in 8 or 4 bits.
+    #[command(after_help = super::quantize::HELP)]
+    Quantize(super::quantize::QuantizeArgs),
+    /// Tells how much memory a model needs, as stored and quantized, and which adapters have it.
+    #[command(after_help = super::plan::HELP)]
+    Plan(super::plan::PlanArgs),
     /// Writes a model with random weights: complete folders for measurements and tests, its answers gibberish.
     #[command(after_help = SYNTH_HELP)]
     Synth(SynthArgs),
@@ -211,6 +217,9 @@ pub(super) struct GenerateArgs {
     /// LLaDA folder, instead of the one in --model.
     #[arg(long, value_name = "DIR", help_heading = "Model")]
     pub(super) llm: Option<PathBuf>,
+    /// Quantize the large matrices while loading: half (q8) or a third (q4) of the memory.
+    #[arg(long, value_name = "q8|q4", help_heading = "Model", value_parser = PossibleValuesParser::new(["q8", "q4"]))]
+    pub(super) quantize: Option<String>,
     #[command(flatten)]
     pub(super) output: OutputArgs,
     #[command(flatten)]
@@ -277,16 +286,20 @@ pub(super) struct ModelArgs {
     /// DIFFA adapter folder, instead of `diffa/` in --model.
     #[arg(long, value_name = "DIR")]
     pub(super) adapters: Option<PathBuf>,
+    /// Quantize the language model's large matrices while loading: half (q8) or a third (q4) of the memory.
+    #[arg(long, value_name = "q8|q4", value_parser = PossibleValuesParser::new(["q8", "q4"]))]
+    pub(super) quantize: Option<String>,
 }
 
 impl ModelArgs {
     pub(super) fn paths(&self) -> ModelPaths {
-        let ModelArgs { model, llm, whisper, adapters } = self;
+        let ModelArgs { model, llm, whisper, adapters, quantize } = self;
         ModelPaths {
             model: model.clone(),
             llm: llm.clone(),
             whisper: whisper.clone(),
             adapters: adapters.clone(),
+            quantize: quantize.as_deref().and_then(super::quantize::parse),
         }
     }
 }

@@ -6,14 +6,16 @@ use super::answers::Respondent;
 use super::args::{GenerateArgs, Global};
 use super::report::{self, Report};
 use super::terminal::{self, Terminal};
-use super::{interrupt, load, settings};
+use super::{interrupt, load, quantize, settings};
 
 /// Runs the command.
 pub(super) fn run(term: &Terminal, global: &Global, args: &GenerateArgs) -> Result<()> {
     if args.prompt.trim().is_empty() {
         return Err(Error::usage("PROMPT", "is empty; say something, for example \"Name three colours.\""));
     }
-    let paths = ModelPaths { model: args.model.clone(), llm: args.llm.clone(), ..Default::default() };
+    let quantize = args.quantize.as_deref().and_then(quantize::parse);
+    let paths =
+        ModelPaths { model: args.model.clone(), llm: args.llm.clone(), quantize, ..Default::default() };
     let mut options = settings::decode_options(&args.decode, paths.is_demo())?;
     if let Some(path) = &args.output.trace {
         load::check_target("--trace", path)?;

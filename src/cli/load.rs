@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use diffa::audio::Waveform;
 use diffa::model::Part;
 use diffa::model::config::WhisperConfig;
+use diffa::model::forward::Layout;
+use diffa::model::memory::MemoryPlan;
 use diffa::{AdapterChoice, Diffa, Error, Gpu, ModelPaths, Result, audio};
 use indicatif::ProgressBar;
 
@@ -69,6 +71,9 @@ pub(super) fn check_target(option: &str, path: &Path) -> Result<()> {
     }
 }
 
+/// Prompt rows of a 30 s clip with a short question, for the check whether a model fits.
+const TYPICAL_ROWS: usize = 450;
+
 /// Progress of a load: the bytes so far, and the end of it if the user wants that.
 pub(super) fn advance(bar: &ProgressBar) -> impl Fn(u64) -> Result<()> {
     let bar = bar.clone();
@@ -91,7 +96,13 @@ pub(super) fn model(
     let start = Instant::now();
     let parts: &[Part] =
         if with_hearing { &[Part::Whisper, Part::Adapters, Part::Llm] } else { &[Part::Llm] };
-    let bar = term.bytes("loading", paths.load_bytes(parts)?);
+    let total = paths.load_bytes(parts)?;
+    let layout = Layout { prompt_rows: vec![TYPICAL_ROWS], gen_length: 128, candidates: 128 };
+    let needed = MemoryPlan::new(paths, parts, &layout, false)?.total();
+    if let Some(available) = gpu.caps().memory_bytes.filter(|available| needed > *available) {
+        return Err(Error::Memory { needed, available });
+    }
+    let bar = term.bytes("loading", total);
     let progress = advance(&bar);
     let diffa = match with_hearing {
         true => Diffa::load(gpu, paths, &progress),

@@ -10,6 +10,8 @@ mod devices;
 mod generate;
 mod interrupt;
 mod load;
+mod plan;
+mod quantize;
 mod report;
 mod score;
 mod settings;
@@ -47,6 +49,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Generate(args) => generate::run(&term, &cli.global, args),
         Command::Stages(args) => stages::run(&term, &cli.global, args),
         Command::Devices(args) => devices::run(&cli.global, args),
+        Command::Quantize(args) => quantize::run(&term, args),
+        Command::Plan(args) => plan::run(&cli.global, args),
         Command::Synth(args) => synth::run(&term, args),
         Command::Score(args) => score::run(args),
         Command::Bench(BenchCommand::Decode(args)) => bench::decode(&term, &cli.global, args),

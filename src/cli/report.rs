@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use diffa::decode::StepReport;
 use diffa::text::{DEFAULT_SYSTEM, Tokenizer};
-use diffa::{Answer, Cache, DecodeOptions, Error, Gpu, ModelPaths, Remasking, Result, Rule};
+use diffa::{Answer, Cache, DecodeOptions, Error, Gpu, ModelPaths, Quantization, Remasking, Result, Rule};
 use serde_json::{Map, Value, json};
 
 use super::interrupt;
@@ -204,11 +204,15 @@ impl Report<'_> {
     fn model(&self) -> Value {
         let folder =
             |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.to_string_lossy().to_string());
-        let ModelPaths { model, llm, whisper, adapters } = self.paths;
+        let ModelPaths { model, llm, whisper, adapters, quantize } = self.paths;
+        let quantize =
+            Quantization::ALL.iter().find(|(_, known)| Some(*known) == *quantize).map(|(name, _)| name);
         match self.paths.is_demo() {
-            true => json!("demo"),
+            true if quantize.is_none() => json!("demo"),
+            true => json!({ "demo": true, "quantize": quantize }),
             false => json!({
                 "model": folder(model), "llm": folder(llm), "whisper": folder(whisper), "adapters": folder(adapters),
+                "quantize": quantize,
             }),
         }
     }

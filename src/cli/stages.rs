@@ -131,7 +131,13 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &StagesArgs) -> Result
     let progress = load::advance(&bar);
     let ears = load_ears(&gpu, &paths, &config, wanted, &progress)?;
     let llada = match wanted.logits {
-        true => Some(Llada::load(&gpu, &paths.checkpoint(Part::Llm)?, &paths.llada_config()?, &progress)?),
+        true => Some(Llada::load(
+            &gpu,
+            &paths.checkpoint(Part::Llm)?,
+            &paths.llada_config()?,
+            paths.quantize,
+            &progress,
+        )?),
         false => None,
     };
     bar.finish_and_clear();

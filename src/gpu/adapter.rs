@@ -91,3 +91,25 @@ pub(crate) fn choose(choice: &AdapterChoice) -> Result<(wgpu::Adapter, String)> 
     Requirements::check(&adapter.limits())?;
     Ok((adapter, reason))
 }
+
+/// The largest pool of memory that is the adapter's own, in bytes; `None` where the backend does not tell
+/// (wgpu has no such query, so this asks Vulkan underneath).
+pub fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
+    #[cfg(any(target_os = "linux", target_os = "windows", target_os = "android"))]
+    {
+        /// `VK_MEMORY_HEAP_DEVICE_LOCAL_BIT`.
+        const DEVICE_LOCAL: u32 = 1;
+        // SAFETY: the raw handles are only read, and not kept beyond this call.
+        let adapter = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
+        let instance = adapter.shared_instance().raw_instance();
+        // SAFETY: the physical device belongs to this very instance, which the guard keeps alive.
+        let memory = unsafe { instance.get_physical_device_memory_properties(adapter.raw_physical_device()) };
+        let heaps = memory.memory_heaps.iter().take(memory.memory_heap_count as usize);
+        heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0).map(|heap| heap.size).max()
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "windows", target_os = "android")))]
+    {
+        let _ = adapter;
+        None
+    }
+}

@@ -75,6 +75,8 @@ pub struct Caps {
     pub limits: wgpu::Limits,
     /// Features enabled on the device.
     pub features: wgpu::Features,
+    /// The adapter's own memory, where the backend tells and the device is not a host's.
+    pub memory_bytes: Option<u64>,
 }
 
 impl Caps {

@@ -15,9 +15,8 @@ impl Gpu {
     ///
     /// Errors: larger than one binding of this device may be, or out of memory.
     pub(crate) fn tensor(&self, name: &str, dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        let elements: usize = shape.iter().product();
         // 16 bytes is the granularity of vec4 loads; runtime arrays round down to whole elements.
-        let bytes = ((elements * dtype.size()) as u64).next_multiple_of(16).max(16);
+        let bytes = (dtype.bytes(shape) as u64).next_multiple_of(16).max(16);
         let limit = self.caps().max_slab_bytes();
         if bytes > limit {
             return Err(Error::Unsupported {
@@ -160,7 +159,14 @@ impl<'a> Upload<'a> {
 
     /// Writes `bytes` from the start of `tensor`. A tail that is not a whole word is padded with zeros.
     pub(crate) fn write(&mut self, tensor: &Tensor, bytes: &[u8]) -> Result<()> {
-        tensor.expect_len("upload", bytes.len() / tensor.dtype.size())?;
+        if bytes.len() as u64 > tensor.byte_len() {
+            return Err(Error::Shape {
+                op: "upload",
+                operand: tensor.name.clone(),
+                expected: format!("room for {} bytes", bytes.len()),
+                got: tensor.shape.clone(),
+            });
+        }
         let mut at = 0u64;
         for chunk in bytes.chunks(CHUNK_BYTES) {
             let whole = chunk.len() / 4 * 4;

@@ -44,7 +44,20 @@ struct Inner {
     unused: OnceLock<Tensor>,
     counters: Counters,
     /// First error that no scope caught; set by the handlers of a device we own.
-    failure: Arc<Mutex<Option<String>>>,
+    failure: Arc<Mutex<Option<Failure>>>,
+}
+
+/// An error that no scope caught.
+#[derive(Debug, Clone)]
+struct Failure {
+    is_lost: bool,
+    message: String,
+}
+
+impl Failure {
+    fn keep(slot: &Mutex<Option<Failure>>, is_lost: bool, message: String) {
+        slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Failure { is_lost, message });
+    }
 }
 
 /// A device and its queue, with everything compiled for it. Cheap to clone.
@@ -84,16 +97,15 @@ impl Gpu {
         let (device, queue) = pollster::block_on(adapter.request_device(descriptor)).map_err(|e| {
             Error::Adapter(format!("{} refused to open: {e}", caps::describe(&adapter.get_info())))
         })?;
-        let gpu = Gpu::adopt(device, queue, reason)?;
+        let gpu = Gpu::adopt(device, queue, reason, adapter::memory_bytes(adapter))?;
         let slot = gpu.inner.failure.clone();
         gpu.device().on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error.to_string());
+            Failure::keep(&slot, false, error.to_string());
         }));
         let slot = gpu.inner.failure.clone();
         gpu.device().set_device_lost_callback(move |why, message| {
             if why != wgpu::DeviceLostReason::Destroyed {
-                let text = format!("the device was lost ({message}); try another --adapter");
-                slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+                Failure::keep(&slot, true, message);
             }
         });
         Ok(gpu)
@@ -104,11 +116,17 @@ impl Gpu {
     ///
     /// Errors: [`Error::Unsupported`], listing every limit that is too small.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Gpu> {
-        Gpu::adopt(device, queue, "the host's device".into())
+        Gpu::adopt(device, queue, "the host's device".into(), None)
     }
 
-    fn adopt(device: wgpu::Device, queue: wgpu::Queue, reason: String) -> Result<Gpu> {
-        let caps = Caps { info: device.adapter_info(), limits: device.limits(), features: device.features() };
+    fn adopt(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        reason: String,
+        memory_bytes: Option<u64>,
+    ) -> Result<Gpu> {
+        let (info, limits, features) = (device.adapter_info(), device.limits(), device.features());
+        let caps = Caps { info, limits, features, memory_bytes };
         Requirements::check(&caps.limits)?;
         Ok(Gpu {
             inner: Arc::new(Inner {
@@ -172,16 +190,21 @@ impl Gpu {
         let value = work();
         let memory = pollster::block_on(memory.pop());
         let validation = pollster::block_on(validation.pop());
-        match memory.or(validation) {
-            Some(error) => Err(Error::Gpu { doing: doing.into(), message: error.to_string() }),
-            None => Ok(value),
+        let doing = doing.to_string();
+        match (memory, validation) {
+            (Some(error), _) => Err(Error::OutOfMemory { doing, message: error.to_string() }),
+            (None, Some(error)) => Err(Error::Gpu { doing, message: error.to_string() }),
+            (None, None) => Ok(value),
         }
     }
 
     /// The first error that reached no scope, if any (device lost, for example).
     pub(crate) fn check(&self, doing: &str) -> Result<()> {
         match self.inner.failure.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            Some(message) => Err(Error::Gpu { doing: doing.into(), message }),
+            Some(Failure { is_lost: true, message }) => {
+                Err(Error::DeviceLost { doing: doing.into(), message })
+            }
+            Some(Failure { message, .. }) => Err(Error::Gpu { doing: doing.into(), message }),
             None => Ok(()),
         }
     }

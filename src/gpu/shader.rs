@@ -25,6 +25,8 @@ fragments!(
     "weights_f32",
     "weights_f16",
     "weights_bf16",
+    "weights_q8",
+    "weights_q4",
     "noise_none",
     "noise_gumbel",
     "noise_given",

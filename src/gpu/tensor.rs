@@ -5,6 +5,7 @@
 //! device's limit however large the matrix is (the 126464 x 4096 head of LLaDA-8B is 1 GB).
 
 use crate::error::{Error, Result};
+use crate::quant::QuantFormat;
 
 /// Element type of a tensor on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,16 +16,27 @@ pub enum DType {
     F16,
     /// bfloat16, two to a word: weights only.
     Bf16,
+    /// Rows of quantized blocks: large weights of the language model only.
+    Q(QuantFormat),
     /// 32-bit unsigned integer: token ids, row lists, state.
     U32,
 }
 
 impl DType {
-    /// Bytes of one element.
-    pub const fn size(self) -> usize {
+    /// Bytes of a row of `cols` elements; for quantized blocks `cols` must be whole blocks.
+    pub const fn row_bytes(self, cols: usize) -> usize {
         match self {
-            DType::F32 | DType::U32 => 4,
-            DType::F16 | DType::Bf16 => 2,
+            DType::F32 | DType::U32 => 4 * cols,
+            DType::F16 | DType::Bf16 => 2 * cols,
+            DType::Q(format) => format.row_bytes(cols),
+        }
+    }
+
+    /// Bytes of a row-major array of this shape.
+    pub fn bytes(self, shape: &[usize]) -> usize {
+        match shape.split_last() {
+            Some((cols, rows)) => rows.iter().product::<usize>() * self.row_bytes(*cols),
+            None => self.row_bytes(1),
         }
     }
 
@@ -34,6 +46,7 @@ impl DType {
             DType::F32 => "f32",
             DType::F16 => "f16",
             DType::Bf16 => "bf16",
+            DType::Q(format) => format.name(),
             DType::U32 => "u32",
         }
     }
@@ -64,7 +77,7 @@ impl Tensor {
 
     /// Bytes of the elements (the buffer may be a few bytes longer).
     pub fn byte_len(&self) -> u64 {
-        (self.len() * self.dtype.size()) as u64
+        self.dtype.bytes(&self.shape) as u64
     }
 
     /// The underlying buffer, for hosts that read results on the device.

@@ -8,6 +8,44 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Matrix, Tensor};
 use crate::model::config::LladaConfig;
 use crate::model::weights::{LoadProgress, WeightReader};
+use crate::quant::QuantFormat;
+
+/// How the large matrices of the language model are quantized: 7.5 GB instead of 16 for LLaDA-8B at `Q8`, 5
+/// at `Q4`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Quantization {
+    /// All large matrices in `q8_0`.
+    Q8,
+    /// The matrices of the blocks in `q4_0`; embedding table and output matrix, which suffer more, in `q8_0`.
+    Q4,
+}
+
+impl Quantization {
+    /// Both, with their names on the command line.
+    pub const ALL: [(&'static str, Quantization); 2] = [("q8", Quantization::Q8), ("q4", Quantization::Q4)];
+
+    /// Format of the seven matrices of a block.
+    pub const fn blocks(self) -> QuantFormat {
+        match self {
+            Quantization::Q8 => QuantFormat::Q8_0,
+            Quantization::Q4 => QuantFormat::Q4_0,
+        }
+    }
+
+    /// Format of the embedding table and the output matrix.
+    pub const fn vocabulary(self) -> QuantFormat {
+        QuantFormat::Q8_0
+    }
+
+    /// Format of a tensor by its name without prefix, `None` for those that stay as they are (norms).
+    pub fn of(self, name: &str) -> Option<QuantFormat> {
+        match name {
+            "wte.weight" | "ff_out.weight" => Some(self.vocabulary()),
+            _ if name.ends_with("_proj.weight") || name.ends_with("_out.weight") => Some(self.blocks()),
+            _ => None,
+        }
+    }
+}
 
 /// One transformer block, by checkpoint names.
 #[derive(Debug)]
@@ -36,11 +74,13 @@ pub struct Llada {
 }
 
 impl Llada {
-    /// Loads the weights; matrices stay in their stored type, large ones in several slabs.
+    /// Loads the weights, large matrices in several slabs. Matrices stay in their stored type unless a
+    /// `quantization` is given, which those that are quantized in the file ignore.
     pub fn load(
         gpu: &Gpu,
         checkpoint: &Checkpoint,
         config: &LladaConfig,
+        quantization: Option<Quantization>,
         progress: LoadProgress<'_>,
     ) -> Result<Llada> {
         let prefix = config.check(checkpoint)?;
@@ -56,7 +96,7 @@ impl Llada {
         let kv = config.n_kv_heads * config.head_dim;
         let mut blocks = Vec::with_capacity(config.n_layers);
         for i in 0..config.n_layers {
-            let at = at.at(format!("blocks.{i}"));
+            let at = at.at(format!("blocks.{i}")).quantizing(quantization.map(Quantization::blocks));
             blocks.push(Block {
                 attn_norm: at.vector("attn_norm.weight", d)?,
                 q_proj: at.matrix("q_proj.weight", d, d)?,
@@ -69,6 +109,7 @@ impl Llada {
                 ff_out: at.matrix("ff_out.weight", d, mlp)?,
             });
         }
+        let at = at.quantizing(quantization.map(Quantization::vocabulary));
         Ok(Llada {
             gpu: gpu.clone(),
             wte: at.matrix("wte.weight", vocab, d)?,

@@ -6,9 +6,10 @@ pub mod encoder;
 pub mod forward;
 pub mod hearing;
 pub mod llada;
+pub mod memory;
 pub mod source;
 pub mod weights;
 
 pub use hearing::{Clip, Hearing};
-pub use llada::Llada;
+pub use llada::{Llada, Quantization};
 pub use source::{ModelPaths, Part};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::model::config::{AdapterConfig, LladaConfig, WhisperConfig};
+use crate::model::llada::Quantization;
 use crate::text::Tokenizer;
 
 /// One of the three checkpoints.
@@ -38,7 +39,7 @@ impl Part {
     }
 }
 
-/// Folders of the checkpoints; a part without one comes from the embedded demo model if none was given at all.
+/// Folders of the checkpoints, and how to load them; a part without one comes from the embedded demo model if none was given at all.
 #[derive(Debug, Clone, Default)]
 pub struct ModelPaths {
     /// Folder with `llada/`, `whisper/` and `diffa/`.
@@ -49,6 +50,8 @@ pub struct ModelPaths {
     pub whisper: Option<PathBuf>,
     /// DIFFA adapter folder.
     pub adapters: Option<PathBuf>,
+    /// Quantize the language model's large matrices while loading.
+    pub quantize: Option<Quantization>,
 }
 
 macro_rules! demo_file {

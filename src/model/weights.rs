@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::memory::Upload;
 use crate::gpu::{DType, Gpu, Matrix, Slab, Tensor};
 use crate::ops::norm::LayerNormWeights;
+use crate::quant::QuantFormat;
 
 /// Called with the bytes of each tensor once it is on the device. An error stops the load.
 pub type LoadProgress<'a> = &'a dyn Fn(u64) -> Result<()>;
@@ -19,12 +20,13 @@ pub struct WeightReader<'a> {
     checkpoint: &'a Checkpoint,
     prefix: String,
     progress: LoadProgress<'a>,
+    quantize: Option<QuantFormat>,
 }
 
 impl<'a> WeightReader<'a> {
     /// A cursor at `prefix` (empty, or ending in a dot).
     pub fn new(gpu: &'a Gpu, checkpoint: &'a Checkpoint, prefix: &str, progress: LoadProgress<'a>) -> Self {
-        WeightReader { gpu, checkpoint, prefix: prefix.into(), progress }
+        WeightReader { gpu, checkpoint, prefix: prefix.into(), progress, quantize: None }
     }
 
     /// The device that tensors go to.
@@ -35,6 +37,11 @@ impl<'a> WeightReader<'a> {
     /// A cursor at `prefix + name + "."`.
     pub fn at(&self, name: impl std::fmt::Display) -> WeightReader<'a> {
         WeightReader { prefix: format!("{}{name}.", self.prefix), ..self.clone() }
+    }
+
+    /// A cursor that quantizes dense matrices whose rows divide into blocks.
+    pub fn quantizing(&self, format: Option<QuantFormat>) -> WeightReader<'a> {
+        WeightReader { quantize: format, ..self.clone() }
     }
 
     /// The matrix `NAME` of shape `[rows, cols]`.
@@ -50,22 +57,30 @@ impl<'a> WeightReader<'a> {
     fn matrix_of(&self, name: &str, shape: &[usize], rows: usize, cols: usize) -> Result<Matrix> {
         let name = format!("{}{name}", self.prefix);
         let stored = self.checkpoint.expect(&name, shape)?;
-        let dtype = match stored.dtype {
-            StoredDtype::F32 => DType::F32,
-            StoredDtype::F16 => DType::F16,
-            StoredDtype::BF16 => DType::Bf16,
+        let dtype = match (stored.dtype, self.quantize) {
+            (StoredDtype::Quantized(format), _) => DType::Q(format),
+            (_, Some(format)) if format.fits(cols) => DType::Q(format),
+            (StoredDtype::F32, _) => DType::F32,
+            (StoredDtype::F16, _) => DType::F16,
+            (StoredDtype::BF16, _) => DType::Bf16,
         };
-        let row_bytes = cols * dtype.size();
+        let stored_row = stored.dtype.row_bytes(cols);
         let mut slabs = Vec::new();
-        for (first_row, n) in Matrix::slab_rows(rows, row_bytes, self.gpu.caps().max_slab_bytes())? {
+        for (first_row, n) in
+            Matrix::slab_rows(rows, dtype.row_bytes(cols), self.gpu.caps().max_slab_bytes())?
+        {
             let tensor = self.gpu.tensor(&name, dtype, &[n, cols])?;
-            let bytes = &stored.bytes[first_row * row_bytes..(first_row + n) * row_bytes];
+            let StoredTensor { name, dtype, file, .. } = stored;
+            let bytes = Cow::Borrowed(&stored.bytes[first_row * stored_row..(first_row + n) * stored_row]);
+            let part = StoredTensor { name, dtype, shape: &[n, cols], bytes, file };
             let mut upload = Upload::new(self.gpu);
-            upload.write(&tensor, bytes)?;
+            match (self.quantize.and_then(|format| part.quantized(format)), &tensor.dtype) {
+                (Some(quantized), DType::Q(_)) => upload.write(&tensor, &quantized)?,
+                _ => upload.write(&tensor, &part.bytes)?,
+            }
             upload.flush()?;
             // Slab by slab, so that no more of a 1 GB matrix stays resident in the file map than one slab.
-            let StoredTensor { name, dtype, shape, file, .. } = stored;
-            self.done(&StoredTensor { name, dtype, shape, file, bytes: Cow::Borrowed(bytes) })?;
+            self.done(&part)?;
             slabs.push(Slab { first_row, tensor });
         }
         Ok(Matrix { name, dtype, rows, cols, slabs })

@@ -271,7 +271,15 @@ impl Case {
             (fill, DType::Bf16) => {
                 fill.floats(len, seed).iter().flat_map(|v| bf16::from_f32(*v).to_ne_bytes()).collect()
             }
-            (fill, _) => bytemuck::cast_slice(&fill.floats(len, seed)).to_vec(),
+            (fill, DType::Q(format)) => {
+                let cols: usize = input.shape[1..].iter().product();
+                let mut bytes = vec![0; input.dtype.bytes(&input.shape)];
+                let rows = bytes.chunks_exact_mut(format.row_bytes(cols));
+                rows.zip(fill.floats(len, seed).chunks_exact(cols))
+                    .for_each(|(out, row)| format.quantize_row(row, out));
+                bytes
+            }
+            (fill, DType::F32 | DType::U32) => bytemuck::cast_slice(&fill.floats(len, seed)).to_vec(),
         }
     }
 
@@ -280,7 +288,7 @@ impl Case {
         let mut inputs = Vec::new();
         for (index, input) in self.inputs.iter().enumerate() {
             let bytes = self.content(index);
-            let row: usize = input.shape[1..].iter().product::<usize>() * input.dtype.size();
+            let row = input.dtype.row_bytes(input.shape[1..].iter().product());
             let slab_rows = if input.slabs.is_empty() { vec![input.shape[0]] } else { input.slabs.clone() };
             let mut slabs = Vec::new();
             let mut first_row = 0;
@@ -350,6 +358,15 @@ impl Case {
             DType::Bf16 => {
                 bytemuck::pod_collect_to_vec::<_, bf16>(&bytes).iter().map(|v| v.to_f64()).collect()
             }
+            DType::Q(format) => {
+                let mut row = vec![0.0; input.shape[1..].iter().product()];
+                let rows = bytes.chunks_exact(format.row_bytes(row.len()));
+                rows.flat_map(|bytes| {
+                    format.dequantize_row(bytes, &mut row);
+                    row.iter().map(|v| f64::from(*v)).collect::<Vec<_>>()
+                })
+                .collect()
+            }
         };
         Host { shape: input.shape.clone(), data }
     }
@@ -381,7 +398,7 @@ impl Prepared {
 
 /// A tensor with guard words behind it that its shape does not show.
 fn guarded(gpu: &Gpu, name: &str, dtype: DType, shape: &[usize], bytes: Option<&[u8]>) -> Result<Tensor> {
-    let len: usize = shape.iter().product::<usize>() * dtype.size();
+    let len = dtype.bytes(shape);
     // Whole vec4s, as buffers are, so that the guard reaches the end.
     let words = (len.div_ceil(4) + GUARD_WORDS).next_multiple_of(4);
     let tensor = gpu.tensor(name, DType::U32, &[words])?;

@@ -11,7 +11,7 @@ kernel! {
     EMBED = "embed" {
         params: EmbedParams { n_rows: u32, n_cols: u32, id0: u32, out_row0: u32, first_id: u32, slab_rows: u32 },
         bindings: [read ids, read w, write out],
-        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16"],
+        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
         consts: [],
     }
 }
@@ -37,7 +37,7 @@ pub fn embed(
         };
         let len = rows * table.cols;
         let variant = Variant::fragments(&[weights_fragment(table.dtype)]);
-        let cost = Cost { flops: 0, bytes: (len * (4 + table.dtype.size())) as u64 };
+        let cost = Cost { flops: 0, bytes: (4 * len + rows * table.dtype.row_bytes(table.cols)) as u64 };
         let grid = linear_grid(len.div_ceil(64));
         plan.dispatch(&EMBED, variant, params, &[ids, &slab.tensor, out], grid, cost)?;
     }

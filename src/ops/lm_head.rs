@@ -15,7 +15,7 @@ kernel! {
         },
         bindings: [read h, read w, read state, read rows, read id_rules, read noise, write partials],
         slots: [
-            weights: "weights_f32" | "weights_f16" | "weights_bf16",
+            weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4",
             noise: "noise_none" | "noise_gumbel" | "noise_given",
         ],
         consts: [MR: 8, NR: 4 | 8],

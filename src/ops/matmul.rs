@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::kernel::{Variant, kernel};
 use crate::gpu::plan::{Cost, Grid, PlanBuilder, linear_grid};
 use crate::gpu::{DType, Matrix, Slab, Tensor};
+use crate::quant::QuantFormat;
 
 kernel! {
     /// out = act(x W^T + bias) (+ out): one lane per output, any inner length
@@ -13,7 +14,7 @@ kernel! {
             has_bias: u32, activation: u32, accumulate: u32,
         },
         bindings: [read x, read w, read bias, write out],
-        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16"],
+        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
         consts: [],
     }
 }
@@ -23,7 +24,7 @@ kernel! {
     MATMUL_DIRECT = "matmul_direct" {
         params: MatmulParams,
         bindings: [read x, read w, read bias, write out],
-        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16"],
+        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
         consts: [MR: 8 | 4, NR: 8 | 4 | 2 | 1],
     }
 }
@@ -33,7 +34,7 @@ kernel! {
     MATMUL_TILE = "matmul_tile" {
         params: MatmulParams,
         bindings: [read x, read w, read bias, write out],
-        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16"],
+        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
         consts: [],
     }
 }
@@ -126,8 +127,16 @@ pub(crate) fn weights_fragment(dtype: DType) -> &'static str {
     match dtype {
         DType::F16 => "weights_f16",
         DType::Bf16 => "weights_bf16",
+        DType::Q(QuantFormat::Q8_0) => "weights_q8",
+        DType::Q(QuantFormat::Q4_0) => "weights_q4",
         DType::F32 | DType::U32 => "weights_f32",
     }
+}
+
+/// The type that a fragment reads.
+pub(crate) fn weights_dtype(fragment: &str) -> DType {
+    let all = [DType::F16, DType::Bf16, DType::Q(QuantFormat::Q8_0), DType::Q(QuantFormat::Q4_0)];
+    all.into_iter().find(|dtype| weights_fragment(*dtype) == fragment).unwrap_or(DType::F32)
 }
 
 /// Appends one product, a dispatch per weight slab, with the built-in variant.

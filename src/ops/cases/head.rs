@@ -9,6 +9,8 @@ use crate::gpu::plan::{Cost, Grid};
 use crate::ops::lm_head::{
     IdRules, LM_HEAD, LM_HEAD_MERGE, LmHead, LmHeadBuffers, LmHeadMergeParams, LmHeadParams, Noise, lm_head,
 };
+use crate::ops::matmul::{weights_dtype, weights_fragment};
+use crate::quant::{BLOCK, QuantFormat};
 
 /// Types of the words of a prediction: id, confidence, gap, 0.
 const PREDICTION: &[DType] = &[DType::U32, DType::F32, DType::F32, DType::U32];
@@ -87,11 +89,7 @@ pub fn head_case(head: Head) -> Case {
         state.extend(words);
         rows.extend((0..head.block_length).map(|r| words[4] + 2 * r as u32));
     }
-    let weights = match head.dtype {
-        DType::F16 => "weights_f16",
-        DType::Bf16 => "weights_bf16",
-        _ => "weights_f32",
-    };
+    let weights = weights_fragment(head.dtype);
     let (fragment, temperature, seed, gumbel) = match head.noise {
         HeadNoise::None => ("noise_none", 0.0, 0, vec![0.0]),
         HeadNoise::Gumbel(temperature, seed) => ("noise_gumbel", temperature, seed, vec![0.0]),
@@ -220,18 +218,16 @@ fn rules(banned: &[u32], low_confidence: &[u32]) -> IdRules {
 pub(super) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for variant in LM_HEAD.variants() {
-        let dtype = match variant.fragments[0] {
-            "weights_f16" => DType::F16,
-            "weights_bf16" => DType::Bf16,
-            _ => DType::F32,
-        };
+        let dtype = weights_dtype(variant.fragments[0]);
+        let quantized = matches!(dtype, DType::Q(_));
+        let k = |dense: usize| if quantized { dense.next_multiple_of(BLOCK) } else { dense };
         let nr = variant.consts.iter().find(|(name, _)| *name == "NR").map(|(_, value)| *value);
         let noise = |n: usize| match variant.fragments[1] {
             "noise_gumbel" => HeadNoise::Gumbel(0.7, 1234),
             "noise_given" => HeadNoise::Given(0.7, gumbel(n, 5)),
             _ => HeadNoise::None,
         };
-        let plain = Head { dtype, nr, ..Head::default() };
+        let plain = Head { dtype, nr, k: k(8), ..Head::default() };
         all.push(head_case(Head {
             name: "one row, fewer ids than a group".into(),
             noise: noise(5),
@@ -239,9 +235,9 @@ pub(super) fn cases() -> Vec<Case> {
         }));
         all.push(head_case(Head {
             name: "ties and rules over three slabs".into(),
-            weight: Fill::Repeated(40 * 16),
+            weight: Fill::Repeated(40 * k(16)),
             slabs: vec![512, 64, 70],
-            k: 16,
+            k: k(16),
             block_length: 11,
             live: vec![11],
             forwards: vec![3],
@@ -254,7 +250,7 @@ pub(super) fn cases() -> Vec<Case> {
             hidden: Fill::Normal(1.0),
             weight: Fill::Normal(0.5),
             slabs: vec![300],
-            k: 40,
+            k: k(40),
             block_length: 9,
             live: vec![4, 0, 9],
             forwards: vec![7, 2, 7],
@@ -286,7 +282,9 @@ pub(super) fn cases() -> Vec<Case> {
         ..Head::default()
     };
     all.push(head_case(real("demo", DType::Bf16, &[1484], 192, 16)).bench(false));
-    all.push(head_case(real("an eighth of LLaDA-8B's", DType::Bf16, &[15_808], 4096, 32)).bench(true));
+    for dtype in [DType::Bf16, DType::Q(QuantFormat::Q8_0)] {
+        all.push(head_case(real("an eighth of LLaDA-8B's", dtype, &[15_808], 4096, 32)).bench(true));
+    }
     all.extend([merge_case(1, 1), merge_case(3, 7), merge_case(16, 65), merge_case(5, 200)]);
     all.push(merge_case(32, 247).bench(false));
     all

@@ -4,8 +4,9 @@ use super::{Case, Fill};
 use crate::gpu::DType;
 use crate::gpu::kernel::{Kernel, Variant};
 use crate::ops::matmul::{
-    Activation, MATMUL_DIRECT, MATMUL_NAIVE, MATMUL_TILE, Matmul, MatmulVariant, matmul_with,
+    Activation, MATMUL_DIRECT, MATMUL_NAIVE, MATMUL_TILE, Matmul, MatmulVariant, matmul_with, weights_dtype,
 };
+use crate::quant::BLOCK;
 
 struct Shape {
     name: &'static str,
@@ -39,7 +40,7 @@ fn ragged() -> Vec<Shape> {
         Shape {
             name: "above a multiple, huge and tiny",
             m: 9,
-            k: 200,
+            k: 296,
             slabs: &[65],
             fill: Fill::Mixed(1.0),
             ..PLAIN
@@ -85,22 +86,17 @@ fn blocking(kernel: &Kernel, variant: &Variant) -> MatmulVariant {
     }
 }
 
-fn weights_dtype(variant: &Variant) -> DType {
-    match variant.fragments[0] {
-        "weights_f16" => DType::F16,
-        "weights_bf16" => DType::Bf16,
-        _ => DType::F32,
-    }
-}
-
 fn case(kernel: &'static Kernel, variant: &Variant, shape: Shape) -> Case {
-    let Shape { m, k, bias, activation, accumulate, offsets: (x_row0, out_row0), .. } = shape;
+    let Shape { m, bias, activation, accumulate, offsets: (x_row0, out_row0), .. } = shape;
+    let dtype = weights_dtype(variant.fragments[0]);
+    // Quantized rows are whole blocks.
+    let k = if matches!(dtype, DType::Q(_)) { shape.k.next_multiple_of(BLOCK) } else { shape.k };
     let n = shape.slabs.iter().sum();
     let blocking = blocking(kernel, variant);
     let out_rows = out_row0 + m + 1;
     let case = Case::new(kernel.name, variant.clone(), format!("{m} x {n} x {k}: {}", shape.name))
         .input("x", DType::F32, &[x_row0 + m, k], shape.fill)
-        .matrix(weights_dtype(variant), [n, k], Fill::Normal(0.5), shape.slabs)
+        .matrix(dtype, [n, k], Fill::Normal(0.5), shape.slabs)
         .input("bias", DType::F32, &[n], Fill::Normal(1.0))
         .input("start", DType::F32, &[out_rows, n], Fill::Normal(1.0))
         .sizes(&[("m", m), ("x_row0", x_row0), ("out_row0", out_row0), ("activation", activation as usize)])
@@ -127,7 +123,11 @@ const REAL: &[(usize, usize, &[usize], &str, &str)] = &[
     (64, 128, &[512], "weights_f32", "demo whisper fc1"),
     (1500, 768, &[3072], "weights_f32", "whisper-small fc1"),
     (32, 4096, &[4096], "weights_bf16", "LLaDA-8B q_proj, one block"),
+    (32, 4096, &[4096], "weights_q8", "LLaDA-8B q_proj, one block"),
+    (32, 4096, &[4096], "weights_q4", "LLaDA-8B q_proj, one block"),
     (224, 4096, &[4096], "weights_bf16", "LLaDA-8B q_proj, whole sequence"),
+    (224, 4096, &[4096], "weights_q8", "LLaDA-8B q_proj, whole sequence"),
+    (224, 4096, &[4096], "weights_q4", "LLaDA-8B q_proj, whole sequence"),
     (32, 4096, &[12_288], "weights_bf16", "LLaDA-8B ff_proj, one block"),
     (32, 12_288, &[4096], "weights_bf16", "LLaDA-8B ff_out, one block"),
 ];
@@ -139,6 +139,9 @@ pub(super) fn cases() -> Vec<Case> {
         for variant in kernel.variants() {
             all.extend(ragged().into_iter().map(|shape| case(kernel, &variant, shape)));
             if kernel.name == MATMUL_NAIVE.name {
+                if matches!(weights_dtype(variant.fragments[0]), DType::Q(_)) {
+                    continue;
+                }
                 let odd =
                     Shape { name: "odd inner length", m: 3, k: 7, slabs: &[64, 13], bias: true, ..PLAIN };
                 all.push(case(kernel, &variant, odd));

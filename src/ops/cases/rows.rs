@@ -6,10 +6,12 @@ use crate::gpu::kernel::Variant;
 use crate::gpu::plan::{Cost, GATE, GateParams, linear_grid};
 use crate::ops::elementwise::{copy_rows, gather_rows, guidance, qformer_mix, scatter_rows, silu_gate};
 use crate::ops::embed::{EMBED, embed};
+use crate::ops::matmul::weights_dtype;
 use crate::ops::norm::{
     LAYER_NORM, LayerNormParams, LayerNormWeights, RMS_NORM, RmsNormParams, layer_norm, rms_norm,
 };
 use crate::ops::rope::rope;
+use crate::quant::BLOCK;
 
 /// `through_op`: by the function of src/ops, which picks its variant; else with exactly this variant.
 fn layer(
@@ -183,11 +185,8 @@ fn guide(rows: usize, cols: usize, scale: f32) -> Case {
 }
 
 fn table(variant: &Variant, rows: usize, cols: usize, slabs: &[usize], id0: usize, out_row0: usize) -> Case {
-    let dtype = match variant.fragments[0] {
-        "weights_f16" => DType::F16,
-        "weights_bf16" => DType::Bf16,
-        _ => DType::F32,
-    };
+    let dtype = weights_dtype(variant.fragments[0]);
+    let cols = if matches!(dtype, DType::Q(_)) { cols.next_multiple_of(BLOCK) } else { cols };
     let vocab: usize = slabs.iter().sum();
     Case::new("embed", variant.clone(), format!("{rows} ids of {vocab}, {cols} wide, {} slabs", slabs.len()))
         // Ids one past the table leave their row alone.

@@ -1,0 +1,78 @@
+//! What quantized weights change on the demo model: the logits of the first forward, and the answers to the
+//! clips' open questions. Prints the table of `docs/BENCHMARKS.md`.
+//!
+//! `cargo run --release --example quantization`
+
+use std::path::Path;
+
+use diffa::{Clip, DecodeOptions, Diffa, Gpu, ModelPaths, Quantization, audio, text};
+use serde_json::Value;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// What one model says, question by question.
+struct Run {
+    texts: Vec<String>,
+    /// Logits of the first forward, `[16, vocabulary]` for each question.
+    logits: Vec<Vec<f32>>,
+    weight_bytes: u64,
+}
+
+fn first_logits(
+    diffa: &Diffa,
+    prompt: &text::Prompt,
+    clip: &Clip,
+    options: &DecodeOptions,
+) -> Result<Vec<f32>, Failure> {
+    let mut session = diffa.session(prompt, Some(clip), options)?;
+    session.step()?;
+    Ok(session.logits()?.concat())
+}
+
+fn run(gpu: &Gpu, root: &Path, items: &[Value], quantize: Option<Quantization>) -> Result<Run, Failure> {
+    let diffa = Diffa::load(gpu, &ModelPaths { quantize, ..ModelPaths::default() }, &|_| Ok(()))?;
+    let mut run = Run { texts: Vec::new(), logits: Vec::new(), weight_bytes: diffa.llada().weight_bytes() };
+    let mut heard: Option<(String, Clip)> = None;
+    for item in items {
+        let path = item["audio"].as_str().unwrap_or_default();
+        if heard.as_ref().is_none_or(|(before, _)| before != path) {
+            let samples = audio::read(&root.join(path), 16_000)?.samples;
+            heard = Some((path.to_string(), diffa.hear(&samples)?));
+        }
+        let Some((_, clip)) = &heard else { continue };
+        let options = DecodeOptions::new(16, 16, 16);
+        let question = item["question"].as_str().unwrap_or_default();
+        let prompt = diffa.audio_prompt(question, text::DEFAULT_SYSTEM)?;
+        run.logits.push(first_logits(&diffa, &prompt, clip, &options)?);
+        let answer = diffa.ask(clip, question, text::DEFAULT_SYSTEM, &options, |_, _| Ok(()))?;
+        run.texts.push(answer.text);
+    }
+    Ok(run)
+}
+
+fn main() -> Result<(), Failure> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string(root.join("expected.json"))?)?;
+    let items = expected["items"].as_array().cloned().unwrap_or_default();
+    let gpu = Gpu::open(&Default::default())?;
+    println!("{}\n", gpu.caps().describe());
+    println!("| weights | MB of matrices | same answer | largest logit error | relative to their norm |");
+    println!("| --- | --- | --- | --- | --- |");
+    let exact = run(&gpu, &root, &items, None)?;
+    let quantized = Quantization::ALL.map(|(name, to)| (name, Some(to)));
+    for (name, to) in [("as stored", None)].into_iter().chain(quantized) {
+        let found = run(&gpu, &root, &items, to)?;
+        let same = found.texts.iter().zip(&exact.texts).filter(|(a, b)| a == b).count();
+        let pairs = || found.logits.iter().flatten().zip(exact.logits.iter().flatten());
+        let largest = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let error: f64 = pairs().map(|(a, b)| f64::from(a - b).powi(2)).sum();
+        let norm: f64 = pairs().map(|(_, b)| f64::from(*b).powi(2)).sum();
+        println!(
+            "| {name} | {:.2} | {same}/{} | {largest:.3} | {:.4} |",
+            found.weight_bytes as f64 / 1e6,
+            exact.texts.len(),
+            (error / norm).sqrt()
+        );
+    }
+    Ok(())
+}

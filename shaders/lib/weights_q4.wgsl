@@ -1,0 +1,31 @@
+// weights_q4: reads of `w: array<vec4<u32>>` that holds rows of k q4_0 weights: k half bytes, stored + 8, then an
+// f16 scale for every 32 of them, padded to 16 bytes (src/quant.rs). k is a multiple of 32.
+struct Weights8 { lo: vec4<f32>, hi: vec4<f32> }
+
+// Where a row begins.
+fn row8(row: u32, k: u32) -> u32 { return row * (k / 32u + (k + 255u) / 256u); }
+
+// Scale of block `b` of the row that begins at `base`.
+fn scale_of(base: u32, b: u32, k: u32) -> f32 {
+    let pair = unpack2x16float(w[base + k / 32u + b / 8u][(b / 2u) % 4u]);
+    return select(pair.x, pair.y, (b & 1u) == 1u);
+}
+
+// The lower four half bytes of a word as floats.
+fn quants(word: u32) -> vec4<f32> {
+    return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u)) - vec4<f32>(8.0);
+}
+
+// Element `i` of a row.
+fn weight(row: u32, i: u32, k: u32) -> f32 {
+    let base = row8(row, k);
+    let word = w[base + i / 32u][(i / 8u) % 4u];
+    return scale_of(base, i / 32u, k) * quants(word >> (4u * (i % 8u))).x;
+}
+
+// Elements 8i .. 8i+7 of the row that begins at `base`.
+fn weights8(base: u32, i: u32, k: u32) -> Weights8 {
+    let scale = scale_of(base, i / 4u, k);
+    let word = w[base + i / 4u][i % 4u];
+    return Weights8(scale * quants(word), scale * quants(word >> 16u));
+}

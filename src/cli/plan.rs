@@ -1,0 +1,97 @@
+//! `diffa plan`: how much memory a model needs, before anything is loaded.
+
+use clap::Args;
+use diffa::gpu::AdapterChoice;
+use diffa::gpu::adapter::{list, memory_bytes};
+use diffa::gpu::caps::describe;
+use diffa::model::Part;
+use diffa::model::forward::Layout;
+use diffa::model::memory::MemoryPlan;
+use diffa::{ModelPaths, Quantization, Result};
+use indicatif::BinaryBytes;
+use serde_json::{Value, json};
+
+use super::args::{Global, ModelArgs};
+use super::terminal;
+
+pub(super) const HELP: &str = "\
+Reads the headers of the files only. Weights are exact; the buffers of a request are estimated for the rows and \
+lengths given. Memory is what a Vulkan driver reports as its own; other backends do not tell.
+
+Examples:
+  diffa plan
+  diffa plan --model DIR --rows 450 --gen-length 128 --json";
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Rows of the prompt, text and audio.
+    #[arg(long, value_name = "N", default_value_t = 450)]
+    rows: usize,
+    /// Length of the answer in tokens; the block is taken as long.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    gen_length: usize,
+    /// One JSON object instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Weights as stored (or as --quantize says), then quantized.
+fn plans(paths: &ModelPaths, args: &PlanArgs) -> Result<Vec<(&'static str, MemoryPlan)>> {
+    let layout =
+        Layout { prompt_rows: vec![args.rows], gen_length: args.gen_length, candidates: args.gen_length };
+    let parts: &[Part] = match (&paths.model, &paths.llm, &paths.whisper) {
+        (None, Some(_), None) => &[Part::Llm],
+        _ => &[Part::Whisper, Part::Adapters, Part::Llm],
+    };
+    let choices = [("as stored", None)].into_iter();
+    let choices = choices.chain(Quantization::ALL.into_iter().map(|(name, to)| (name, Some(to))));
+    choices
+        .filter(|(_, to)| paths.quantize.is_none() || *to == paths.quantize)
+        .map(|(name, to)| {
+            let paths = ModelPaths { quantize: to, ..paths.clone() };
+            Ok((name, MemoryPlan::new(&paths, parts, &layout, true)?))
+        })
+        .collect()
+}
+
+/// Runs the command.
+pub(super) fn run(global: &Global, args: &PlanArgs) -> Result<()> {
+    let backend = global.backend.as_deref().map(AdapterChoice::parse_backend).transpose()?;
+    let plans = plans(&args.model.paths(), args)?;
+    let adapters: Vec<(String, Option<u64>)> =
+        list(backend).iter().map(|a| (describe(&a.get_info()), memory_bytes(a))).collect();
+    if args.json {
+        let plan = |(name, plan): &(&str, MemoryPlan)| {
+            let fits: Vec<Value> = adapters
+                .iter()
+                .map(|(adapter, memory)| json!({ "adapter": adapter, "fits": memory.map(|m| plan.total() <= m) }))
+                .collect();
+            json!({ "weights": name, "items": plan.items, "total": plan.total(), "adapters": fits })
+        };
+        let adapters: Vec<Value> =
+            adapters.iter().map(|(name, memory)| json!({ "name": name, "memory": memory })).collect();
+        let object = json!({ "plans": plans.iter().map(plan).collect::<Vec<_>>(), "adapters": adapters });
+        return terminal::print(&object.to_string());
+    }
+    for (name, plan) in &plans {
+        terminal::print(&format!("weights {name}: {}", BinaryBytes(plan.total())))?;
+        for item in &plan.items {
+            let bytes = BinaryBytes(item.bytes).to_string();
+            terminal::print(&format!("  {:<18} {:<6} {bytes:>12}", item.name, item.dtype))?;
+        }
+    }
+    for (adapter, memory) in &adapters {
+        let Some(memory) = memory else {
+            terminal::print(&format!("{adapter}: does not tell how much memory it has"))?;
+            continue;
+        };
+        let fitting: Vec<&str> =
+            plans.iter().filter(|(_, plan)| plan.total() <= *memory).map(|(name, _)| *name).collect();
+        let fitting =
+            if fitting.is_empty() { "nothing fits".into() } else { format!("fits: {}", fitting.join(", ")) };
+        terminal::print(&format!("{adapter}: {} of memory; {fitting}", BinaryBytes(*memory)))?;
+    }
+    Ok(())
+}
