@@ -77,6 +77,8 @@ relocate() {
     sed "s|\"library_path\": *\"[^\"]*\"|\"library_path\": \"$2/$library\"|" "$found" >"$1/lvp_icd.json"
     # One folder for the linker's flags and the loader's search path, whatever the architecture is called.
     ln -s "${library%/*}" "$1/lib-path"
+    # LLVM looks for what it needs in $ORIGIN/../lib and, having a path of its own, not in the program's.
+    ln -s "$(basename "${library%/*}")" "$1/${library%/*}/../lib"
 }
 
 tree=
@@ -105,6 +107,8 @@ fi
 
 # Older Vulkan loaders read only the second name.
 export VK_DRIVER_FILES=$tree/lvp_icd.json VK_ICD_FILENAMES=$tree/lvp_icd.json
+# The tests fail if they find themselves on anything else.
+export DIFFA_TEST_DRIVER="Mesa $(cat "$tree/mesa-version")"
 
 # The tree's C library is newer than the system's, so a program that loads this Mesa must run on it from its
 # start. Linked that way it is an ordinary program: its children and `current_exe` work. The target triple is
@@ -117,7 +121,7 @@ if [ "$1" = cargo ]; then
     triple=$(rustc -vV | sed -n 's/^host: //p')
     variable=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$triple")_RUSTFLAGS
     flags="-Wl,--dynamic-linker=$loader -Wl,-rpath,$libraries -Wl,--disable-new-dtags"
-    export CARGO_BUILD_TARGET=$triple CARGO_TARGET_DIR=$tree/build
+    export CARGO_BUILD_TARGET=$triple CARGO_TARGET_DIR=$tree-build
     export "$variable=$(printf -- '-C link-arg=%s ' $flags)"
     exec "$@"
 fi
