@@ -108,7 +108,8 @@ fi
 # Older Vulkan loaders read only the second name.
 export VK_DRIVER_FILES=$tree/lvp_icd.json VK_ICD_FILENAMES=$tree/lvp_icd.json
 # The tests fail if they find themselves on anything else.
-export DIFFA_TEST_DRIVER="Mesa $(cat "$tree/mesa-version")"
+version=$(cat "$tree/mesa-version")
+export DIFFA_TEST_DRIVER="Mesa $version"
 
 # The tree's C library is newer than the system's, so a program that loads this Mesa must run on it from its
 # start. Linked that way it is an ordinary program: its children and `current_exe` work. The target triple is
@@ -120,9 +121,9 @@ fi
 if [ "$1" = cargo ]; then
     triple=$(rustc -vV | sed -n 's/^host: //p')
     variable=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$triple")_RUSTFLAGS
-    flags="-Wl,--dynamic-linker=$loader -Wl,-rpath,$libraries -Wl,--disable-new-dtags"
+    flags=("-Wl,--dynamic-linker=$loader" "-Wl,-rpath,$libraries" "-Wl,--disable-new-dtags")
     export CARGO_BUILD_TARGET=$triple CARGO_TARGET_DIR=$tree-build
-    export "$variable=$(printf -- '-C link-arg=%s ' $flags)"
+    export "$variable=${flags[*]/#/-C link-arg=}"
     exec "$@"
 fi
 
