@@ -103,38 +103,38 @@ fn is_settled(sequence: u32, live: u32) -> bool {
 fn count(sequence: u32, live: u32) -> u32 {
     if (live == 0u) { return 0u; }
     if (is_settled(sequence, live)) { return live; }
+    // One return at the end: FXC does not see that a switch with a default always returns.
+    var n = 0u;
     switch params.rule {
         case RULE_THRESHOLD: {
-            var n = 0u;
             while (n < live && ranked(sequence, n) >= params.rule_value) { n++; }
-            return max(n, 1u);
+            n = max(n, 1u);
         }
         case RULE_FACTOR: {
             // Fast-dLLM's scan with its edge: a stop at the last row still takes that row.
-            var i = 1u;
-            while (i < live && ranked(sequence, i) >= 1.0 - params.rule_value / f32(i + 2u)) { i++; }
-            return select(i, live, i + 1u == live);
+            n = 1u;
+            while (n < live && ranked(sequence, n) >= 1.0 - params.rule_value / f32(n + 2u)) { n++; }
+            n = select(n, live, n + 1u == live);
         }
         case RULE_PROFILE: {
             // Largest n with (sum of doubts of the n best) + (doubt of the n-th) < value; see docs/DECODING.md.
             var doubts = 0.0;
-            var n = 0u;
             while (n < live) {
                 let doubt = 1.0 - ranked(sequence, n);
                 doubts += doubt;
                 if (doubts + doubt >= params.rule_value) { break; }
                 n++;
             }
-            return max(n, 1u);
+            n = max(n, 1u);
         }
         default: {
             let step = state[STEP];
-            if (step >= params.steps_per_block) { return 0u; }
             let masked = state[of_sequence(sequence, BLOCK_MASKED)];
             let quota = masked / params.steps_per_block + select(0u, 1u, step < masked % params.steps_per_block);
-            return min(quota, live);
+            n = select(0u, min(quota, live), step < params.steps_per_block);
         }
     }
+    return n;
 }
 
 fn is_masked(sequence: u32, row: u32) -> bool {

@@ -11,7 +11,13 @@ use serde_json::Value;
 pub fn gpu() -> Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
     GPU.get_or_init(|| match Gpu::open(&AdapterChoice::default()) {
-        Ok(gpu) => gpu,
+        Ok(gpu) => {
+            // `scripts/mesa.sh` says which driver it brings: a fallback to another one is a failure too.
+            let driver = std::env::var("DIFFA_TEST_DRIVER").unwrap_or_default();
+            let found = gpu.caps().describe();
+            assert!(found.contains(&driver), "expected the driver {driver}, not {found}");
+            gpu
+        }
         Err(error) => panic!("the tests need a GPU adapter, a software one will do: {error}"),
     })
     .clone()
