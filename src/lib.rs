@@ -34,6 +34,7 @@ pub mod quant;
 pub mod quantize;
 pub mod synth;
 pub mod text;
+pub mod tune;
 
 pub use decode::{Cache, DecodeOptions, Preset, Remasking, Rule, Session, StepReport};
 pub use engine::{Answer, Diffa};

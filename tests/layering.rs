@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Module, and the modules it may use. Lowest first; an edge never points down the list.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("quant", &[]),
     ("gpu", &["error", "quant"]),
@@ -19,6 +19,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("model", &["error", "quant", "gpu", "ops", "checkpoint", "text"]),
     // Writes files in the sizes that configurations describe.
     ("synth", &["error", "checkpoint", "model"]),
+    ("tune", &["error", "gpu", "ops", "model"]),
     ("quantize", &["error", "quant", "checkpoint", "model"]),
     ("decode", &["error", "gpu", "ops", "model"]),
     ("engine", &["error", "gpu", "model", "decode", "text"]),

@@ -15,7 +15,8 @@ fn parse(kernel: &Kernel, variant: &Variant) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|e| panic!("{} ({variant}): {}", kernel.name, e.emit_to_string(&text)));
     // `unpack2x16float` is core WGSL, but old GL lacks it, so naga names it as a capability.
-    let f16 = variant.fragments.contains(&"weights_f16");
+    // Core WGSL, but old GL lacks `unpack2x16float`, so naga names it as a capability.
+    let f16 = ["weights_f16", "weights_q8", "weights_q4"].iter().any(|name| variant.fragments.contains(name));
     let core = if f16 { Capabilities::SHADER_FLOAT16_IN_FLOAT32 } else { Capabilities::empty() };
     let info = Validator::new(ValidationFlags::all(), core)
         .validate(&module)

@@ -107,6 +107,14 @@ pub(super) struct Global {
     /// Graphics API to look for GPUs in; all of them if not given.
     #[arg(long, global = true, value_parser = PossibleValuesParser::new(["vulkan", "metal", "dx12", "gl"]))]
     pub(super) backend: Option<String>,
+    /// Measured kernel choices: a file that `diffa tune` wrote, or `off`; the one in the user's cache folder if
+    /// not given.
+    #[arg(long, global = true, value_name = "FILE|off")]
+    pub(super) tuning: Option<PathBuf>,
+    /// Longest time one submit to the GPU should take, in milliseconds; drivers give up after about 2000.
+    #[arg(long, global = true, value_name = "MS", default_value_t = 100,
+          value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub(super) max_submit_ms: u64,
     /// No progress and no notes; warnings and errors remain.
     #[arg(long, short, global = true)]
     pub(super) quiet: bool,
@@ -129,6 +137,9 @@ pub(super) enum Command {
     /// Writes a smaller copy of a model: large matrices of the language model in 8 or 4 bits.
     #[command(after_help = super::quantize::HELP)]
     Quantize(super::quantize::QuantizeArgs),
+    /// Finds the fastest kernels for a model on this adapter.
+    #[command(after_help = super::tune::HELP)]
+    Tune(super::tune::TuneArgs),
     /// Tells how much memory a model needs, as stored and quantized, and which adapters have it.
     #[command(after_help = super::plan::HELP)]
     Plan(super::plan::PlanArgs),

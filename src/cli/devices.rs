@@ -7,12 +7,13 @@ use diffa::gpu::caps::describe;
 use diffa::gpu::{AdapterChoice, Requirements};
 use diffa::ops::attention::AttentionVariant;
 use diffa::ops::matmul::MatmulVariant;
+use diffa::tune::Tuning;
 use diffa::{Error, Result};
 use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
 use super::args::{DevicesArgs, Global};
-use super::{report, terminal};
+use super::{load, report, terminal};
 
 /// Rows and columns of the product that the matmul kernel is shown for: a projection of LLaDA-8B.
 const TYPICAL_MATMUL: [usize; 3] = [128, 4096, 4096];
@@ -24,6 +25,9 @@ pub(super) fn run(global: &Global, args: &DevicesArgs) -> Result<()> {
     let default = all.iter().position(|adapter| Requirements::missing(&adapter.limits()).is_empty());
     let mut shown: Vec<Device> =
         all.iter().enumerate().map(|(i, adapter)| Device::new(i, adapter, default == Some(i))).collect();
+    for device in &mut shown {
+        device.tuned = tuned(global, &describe(&device.info))?;
+    }
     if let Some(wanted) = &global.adapter {
         let wanted = wanted.to_lowercase();
         shown.retain(|device| {
@@ -58,6 +62,8 @@ struct Device {
     cooperative: Vec<String>,
     missing: Vec<String>,
     is_default: bool,
+    /// Key and fastest variant of every product that was measured.
+    tuned: Vec<(String, String)>,
     matmul: String,
     /// For heads of 64 and of 128.
     attention: [String; 2],
@@ -87,6 +93,7 @@ impl Device {
             limits,
             cooperative,
             is_default,
+            tuned: Vec::new(),
         }
     }
 
@@ -108,6 +115,7 @@ impl Device {
             "usable": self.missing.is_empty(),
             "missing": self.missing,
             "default": self.is_default,
+            "tuned": self.tuned.len(),
             "limits": {
                 "max_storage_buffer_binding_size": self.limits.max_storage_buffer_binding_size,
                 "max_buffer_size": self.limits.max_buffer_size,
@@ -125,6 +133,7 @@ impl Device {
                 "matmul": self.matmul,
                 "attention_64": self.attention[0],
                 "attention_128": self.attention[1],
+                "tuned": self.tuned.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             },
         });
         if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
@@ -173,7 +182,13 @@ impl Device {
                     yes(wgpu::Features::TIMESTAMP_QUERY)
                 ),
             ),
-            ("matmul", format!("{} ({rows} x {n} x {k})", self.matmul)),
+            ("matmul", {
+                let built_in = format!("{} ({rows} x {n} x {k})", self.matmul);
+                match self.tuned.len() {
+                    0 => format!("{built_in}, the built-in choice; `diffa tune` measures"),
+                    n => format!("{n} measured choices of `diffa tune`, else {built_in}"),
+                }
+            }),
             ("attention", format!("{head_64} (heads of 64), {head_128} (heads of 128)")),
         ];
         let mark = if self.is_default { " - default" } else { "" };
@@ -181,7 +196,20 @@ impl Device {
         for (name, value) in lines {
             text += &format!("\n   {name:<12}{value}");
         }
+        for (key, variant) in &self.tuned {
+            text += &format!("\n               {key}: {variant}");
+        }
         text
+    }
+}
+
+/// The measured choices for an adapter, if there are any and they are wanted.
+fn tuned(global: &Global, adapter: &str) -> Result<Vec<(String, String)>> {
+    match load::tuning_path(global, adapter) {
+        Some(path) => {
+            Ok(Tuning::read(&path, adapter)?.map(|t| t.choices().into_iter().collect()).unwrap_or_default())
+        }
+        None => Ok(Vec::new()),
     }
 }
 

@@ -1,13 +1,15 @@
 //! What every command does before its work: open the adapter, read the audio, load the model.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use diffa::audio::Waveform;
+use diffa::gpu::DType;
 use diffa::model::Part;
 use diffa::model::config::WhisperConfig;
 use diffa::model::forward::Layout;
 use diffa::model::memory::MemoryPlan;
+use diffa::tune::{Tuning, limit_submits};
 use diffa::{AdapterChoice, Diffa, Error, Gpu, ModelPaths, Result, audio};
 use indicatif::ProgressBar;
 
@@ -21,7 +23,22 @@ pub(super) fn open(term: &Terminal, global: &Global) -> Result<Gpu> {
     let gpu = Gpu::open(&AdapterChoice { adapter: global.adapter.clone(), backend })?;
     let verb = if gpu.reason().starts_with("asked") { "was" } else { "is" };
     term.note(&format!("using {} because it {verb} {}", gpu.caps().describe(), gpu.reason()));
+    if let Some(path) = tuning_path(global, &gpu.caps().describe())
+        && let Some(tuning) = Tuning::read(&path, &gpu.caps().describe())?
+    {
+        gpu.set_choices(tuning.choices());
+    }
+    limit_submits(&gpu, DType::Bf16, Duration::from_millis(global.max_submit_ms))?;
     Ok(gpu)
+}
+
+/// The file with the measured choices for an adapter, if they are wanted.
+pub(super) fn tuning_path(global: &Global, adapter: &str) -> Option<PathBuf> {
+    match &global.tuning {
+        Some(path) if path.as_os_str() == "off" => None,
+        Some(path) => Some(path.clone()),
+        None => Tuning::path(adapter),
+    }
 }
 
 /// Reads a clip at the encoder's rate and says how long reading, decoding and resampling took.

@@ -18,6 +18,7 @@ mod settings;
 mod stages;
 mod synth;
 mod terminal;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Stages(args) => stages::run(&term, &cli.global, args),
         Command::Devices(args) => devices::run(&cli.global, args),
         Command::Quantize(args) => quantize::run(&term, args),
+        Command::Tune(args) => tune::run(&term, &cli.global, args),
         Command::Plan(args) => plan::run(&cli.global, args),
         Command::Synth(args) => synth::run(&term, args),
         Command::Score(args) => score::run(args),

@@ -93,8 +93,12 @@ pub(crate) fn choose(choice: &AdapterChoice) -> Result<(wgpu::Adapter, String)> 
 }
 
 /// The largest pool of memory that is the adapter's own, in bytes; `None` where the backend does not tell
-/// (wgpu has no such query, so this asks Vulkan underneath).
+/// (wgpu has no such query, so this asks Vulkan underneath), and for software adapters, which use the
+/// machine's memory and report some other number.
 pub fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
+    if adapter.get_info().device_type == wgpu::DeviceType::Cpu {
+        return None;
+    }
     #[cfg(any(target_os = "linux", target_os = "windows", target_os = "android"))]
     {
         /// `VK_MEMORY_HEAP_DEVICE_LOCAL_BIT`.

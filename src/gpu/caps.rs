@@ -95,9 +95,9 @@ impl Caps {
         describe(&self.info)
     }
 
-    /// Floating-point operations one submit may hold, so that no driver watchdog (about 2 s on Windows)
-    /// fires. Software adapters have no watchdog; bounding their submits keeps Ctrl-C responsive.
-    pub fn flops_per_submit(&self) -> u64 {
+    /// A first guess of the operations that one submit may hold, before [`crate::Gpu::limit_submits`] knows
+    /// the adapter's speed.
+    pub(crate) fn assumed_flops_per_submit(&self) -> u64 {
         match self.info.device_type {
             wgpu::DeviceType::DiscreteGpu => 400_000_000_000,
             wgpu::DeviceType::Cpu => 8_000_000_000,

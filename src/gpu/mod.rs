@@ -13,8 +13,10 @@ pub mod readback;
 pub mod shader;
 pub mod tensor;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 pub use adapter::AdapterChoice;
 pub use caps::{Caps, Requirements};
@@ -26,6 +28,9 @@ use kernel::{Access, Kernel, Variant};
 
 /// A host's command encoder, as [`crate::Session::record_step`] takes it.
 pub type CommandEncoder = wgpu::CommandEncoder;
+
+/// Names of kernel variants by what they are for, as the operations spell both.
+pub type Choices = BTreeMap<String, String>;
 
 /// A compiled kernel with the layout of its single bind group.
 #[derive(Debug, Clone)]
@@ -43,6 +48,8 @@ struct Inner {
     pipelines: Mutex<HashMap<(&'static str, Variant), Pipeline>>,
     unused: OnceLock<Tensor>,
     counters: Counters,
+    flops_per_submit: AtomicU64,
+    choices: RwLock<Choices>,
     /// First error that no scope caught; set by the handlers of a device we own.
     failure: Arc<Mutex<Option<Failure>>>,
 }
@@ -128,6 +135,7 @@ impl Gpu {
         let (info, limits, features) = (device.adapter_info(), device.limits(), device.features());
         let caps = Caps { info, limits, features, memory_bytes };
         Requirements::check(&caps.limits)?;
+        let assumed = caps.assumed_flops_per_submit();
         Ok(Gpu {
             inner: Arc::new(Inner {
                 device,
@@ -137,6 +145,8 @@ impl Gpu {
                 pipelines: Mutex::new(HashMap::new()),
                 unused: OnceLock::new(),
                 counters: Counters::default(),
+                flops_per_submit: AtomicU64::new(assumed),
+                choices: RwLock::default(),
                 failure: Arc::new(Mutex::new(None)),
             }),
         })
@@ -171,6 +181,30 @@ impl Gpu {
     /// Counts of submits, buffers, bind groups, pipelines and maps since the device was opened.
     pub fn counters(&self) -> &Counters {
         &self.inner.counters
+    }
+
+    /// Floating-point operations that one submit, and where it can be split one dispatch, may hold: driver
+    /// watchdogs (about 2 s on Windows) must not fire, and Ctrl-C must be heard.
+    pub fn flops_per_submit(&self) -> u64 {
+        self.inner.flops_per_submit.load(Ordering::Relaxed)
+    }
+
+    /// Bounds the submits of plans made from now on to `time` at `flops_per_second`; see
+    /// [`crate::tune::limit_submits`], which measures that.
+    pub fn limit_submits(&self, flops_per_second: f64, time: Duration) {
+        let flops = (flops_per_second * time.as_secs_f64()).max(1e6);
+        self.inner.flops_per_submit.store(flops as u64, Ordering::Relaxed);
+    }
+
+    /// Gives the measured choices of kernel variants, by key; plans made from now on follow them.
+    pub fn set_choices(&self, choices: Choices) {
+        *self.inner.choices.write().unwrap_or_else(PoisonError::into_inner) = choices;
+    }
+
+    /// The measured choice under `key`, if there is one.
+    pub(crate) fn choice(&self, key: &str) -> Option<String> {
+        let choices = self.inner.choices.read().unwrap_or_else(PoisonError::into_inner);
+        choices.get(key).cloned()
     }
 
     /// A tensor of one element, bound where an optional operand is absent.

@@ -136,6 +136,16 @@ impl PlanBuilder {
         self.live_rows = yes;
     }
 
+    /// Rows that one dispatch of `flops_per_row` may cover, a multiple of `unit`, so that no dispatch is longer
+    /// than a submit may be. Candidate rows are never split: gates count them from the first.
+    pub(crate) fn rows_per_dispatch(&self, rows: usize, flops_per_row: u64, unit: usize) -> usize {
+        if self.live_rows {
+            return rows.max(1);
+        }
+        let fit = (self.gpu.flops_per_submit() / flops_per_row.max(1)) as usize;
+        (fit / unit * unit).max(unit).min(rows.max(1))
+    }
+
     /// A small tensor to bind where an optional operand is absent.
     pub(crate) fn unused(&self) -> Result<Tensor> {
         self.gpu.unused()
@@ -198,7 +208,7 @@ impl PlanBuilder {
     /// Creates everything the plan needs on the device.
     pub fn freeze(self) -> Result<Plan> {
         let steps = self.freeze_steps()?;
-        let slices = slice(&steps, self.gpu.caps().flops_per_submit());
+        let slices = slice(&steps, self.gpu.flops_per_submit());
         Ok(Plan { name: self.name, steps, slices, arguments: None })
     }
 
@@ -221,7 +231,7 @@ impl PlanBuilder {
         builder.dispatch(&GATE, Variant::default(), params, &bindings, [groups, 1, 1], Cost::default())?;
         let gate = builder.freeze_steps()?;
         steps.splice(0..0, gate);
-        let slices = slice(&steps, gpu.caps().flops_per_submit());
+        let slices = slice(&steps, gpu.flops_per_submit());
         Ok(Plan { name: self.name, steps, slices, arguments: Some(arguments) })
     }
 

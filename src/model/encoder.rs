@@ -43,6 +43,8 @@ struct EncoderWeights {
 #[derive(Debug)]
 pub struct Encoder {
     config: WhisperConfig,
+    /// Type of the layers' matrices.
+    weight_dtype: DType,
     samples: Tensor,
     plan: Plan,
     /// Log-mel `[n_frames, n_mels]`, time-major.
@@ -75,6 +77,7 @@ impl Encoder {
     ) -> Result<Encoder> {
         let prefix = config.check(checkpoint)?;
         let weights = read_weights(&WeightReader::new(gpu, checkpoint, prefix, progress), config)?;
+        let weight_dtype = weights.layers.first().map_or(DType::F32, |layer| layer.fc1.weight.dtype);
         let tables =
             MelTables::new(gpu, config.n_fft, config.hop_length, config.n_mels, config.sampling_rate)?;
 
@@ -92,7 +95,14 @@ impl Encoder {
         let mut plan = PlanBuilder::new(gpu, "encoder");
         log_mel(&mut plan, &samples, &tables, &power, &top, &mel)?;
         record_encoder(&mut plan, config, &weights, &mel, &hidden_states)?;
-        Ok(Encoder { config: config.clone(), samples, plan: plan.freeze()?, mel, hidden_states })
+        Ok(Encoder {
+            config: config.clone(),
+            weight_dtype,
+            samples,
+            plan: plan.freeze()?,
+            mel,
+            hidden_states,
+        })
     }
 
     /// Runs the encoder on 16 kHz mono samples; what lies beyond the window is not heard. Results are in
@@ -113,6 +123,12 @@ impl Encoder {
         let frames = samples.div_ceil(self.config.hop_length);
         let rows = if frames == 0 { 0 } else { (frames - 1) / 2 + 1 };
         ValidLengths { samples, frames, rows }
+    }
+
+    /// Type of the layers' matrices, and their distinct `[out, in]` shapes.
+    pub fn matrix_shapes(&self) -> (DType, [[usize; 2]; 3]) {
+        let (d, ffn) = (self.config.d_model, self.config.ffn_dim);
+        (self.weight_dtype, [[d, d], [ffn, d], [d, ffn]])
     }
 
     /// The configuration it was loaded with.

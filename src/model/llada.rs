@@ -135,15 +135,16 @@ impl Llada {
         self.ff_out.as_ref().unwrap_or(&self.wte)
     }
 
+    /// The matrices of all blocks: query, key, value, output, then the three of the MLP.
+    pub fn block_matrices(&self) -> impl Iterator<Item = &Matrix> {
+        self.blocks
+            .iter()
+            .flat_map(|b| [&b.q_proj, &b.k_proj, &b.v_proj, &b.attn_out, &b.ff_proj, &b.up_proj, &b.ff_out])
+    }
+
     /// Bytes of all matrices on the device.
     pub fn weight_bytes(&self) -> u64 {
-        let block = |b: &Block| {
-            [&b.q_proj, &b.k_proj, &b.v_proj, &b.attn_out, &b.ff_proj, &b.up_proj, &b.ff_out]
-                .iter()
-                .map(|m| m.byte_len())
-                .sum::<u64>()
-        };
         let head = self.ff_out.as_ref().map_or(0, Matrix::byte_len);
-        self.wte.byte_len() + head + self.blocks.iter().map(block).sum::<u64>()
+        self.wte.byte_len() + head + self.block_matrices().map(Matrix::byte_len).sum::<u64>()
     }
 }

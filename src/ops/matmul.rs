@@ -1,9 +1,11 @@
 //! Matrix products with stored weights: `out = act(x W^T + bias) (+ out)`.
 
+use std::fmt;
+
 use crate::error::{Error, Result};
 use crate::gpu::kernel::{Variant, kernel};
 use crate::gpu::plan::{Cost, Grid, PlanBuilder, linear_grid};
-use crate::gpu::{DType, Matrix, Slab, Tensor};
+use crate::gpu::{DType, Gpu, Matrix, Slab, Tensor};
 use crate::quant::QuantFormat;
 
 kernel! {
@@ -122,6 +124,45 @@ impl MatmulVariant {
     }
 }
 
+impl fmt::Display for MatmulVariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MatmulVariant::Naive => f.write_str("naive"),
+            MatmulVariant::Direct { mr, nr } => write!(f, "direct {mr}x{nr}"),
+            MatmulVariant::Tile => f.write_str("tile"),
+        }
+    }
+}
+
+impl MatmulVariant {
+    /// What is worth trying for `n x k`, the built-in choices among it.
+    pub fn candidates(n: usize, k: usize) -> Vec<MatmulVariant> {
+        if !k.is_multiple_of(8) {
+            return vec![MatmulVariant::Naive];
+        }
+        let mut all = vec![MatmulVariant::Tile];
+        for mr in [4, 8] {
+            let useful = [1, 2, 4, 8].into_iter().filter(|nr| *nr == 1 || n > 32 * *nr as usize);
+            all.extend(useful.map(|nr| MatmulVariant::Direct { mr, nr }));
+        }
+        all
+    }
+
+    /// The key of a measured choice. Rows count in powers of two: neighbours behave alike.
+    pub fn key(dtype: DType, rows: usize, n: usize, k: usize) -> String {
+        let bucket = rows.max(1).next_power_of_two().min(1024);
+        format!("matmul {} {n}x{k} rows {bucket}", dtype.name())
+    }
+
+    /// The measured choice for this product if there is one, else the built-in one.
+    pub fn choose(gpu: &Gpu, dtype: DType, rows: usize, n: usize, k: usize) -> MatmulVariant {
+        let candidates = || MatmulVariant::candidates(n, k).into_iter();
+        gpu.choice(&MatmulVariant::key(dtype, rows, n, k))
+            .and_then(|name| candidates().find(|variant| variant.to_string() == name))
+            .unwrap_or_else(|| MatmulVariant::default_for(gpu.caps().is_software(), rows, n, k))
+    }
+}
+
 /// The fragment that reads weights of a type.
 pub(crate) fn weights_fragment(dtype: DType) -> &'static str {
     match dtype {
@@ -139,12 +180,12 @@ pub(crate) fn weights_dtype(fragment: &str) -> DType {
     all.into_iter().find(|dtype| weights_fragment(*dtype) == fragment).unwrap_or(DType::F32)
 }
 
-/// Appends one product, a dispatch per weight slab, with the built-in variant.
+/// Appends one product, a dispatch per weight slab, with the variant that was measured best or built in.
 ///
 /// Errors: operand shapes that do not fit.
 pub fn matmul(plan: &mut PlanBuilder, args: Matmul<'_>) -> Result<()> {
-    let software = plan.gpu().caps().is_software();
-    let variant = MatmulVariant::default_for(software, args.rows, args.weight.rows, args.weight.cols);
+    let weight = args.weight;
+    let variant = MatmulVariant::choose(plan.gpu(), weight.dtype, args.rows, weight.rows, weight.cols);
     matmul_with(plan, variant, args)
 }
 
@@ -166,7 +207,17 @@ pub fn matmul_with(plan: &mut PlanBuilder, variant: MatmulVariant, args: Matmul<
     }
     let unused = plan.unused()?;
     for slab in &weight.slabs {
-        slab_product(plan, variant, &args, slab, bias.unwrap_or(&unused))?;
+        let flops_per_row = 2 * (slab.tensor.shape[0] * weight.cols) as u64;
+        let step = plan.rows_per_dispatch(rows, flops_per_row, 64);
+        for row in (0..rows).step_by(step) {
+            let part = Matmul {
+                x_row0: args.x_row0 + row,
+                out_row0: args.out_row0 + row,
+                rows: step.min(rows - row),
+                ..args
+            };
+            slab_product(plan, variant, &part, slab, bias.unwrap_or(&unused))?;
+        }
     }
     Ok(())
 }

@@ -1,0 +1,111 @@
+//! Measured kernel choices: what the file says is what runs, and neither it nor the bound on submits changes
+//! an answer.
+
+#[path = "common/command.rs"]
+mod command;
+
+use std::path::Path;
+use std::time::Duration;
+
+use command::{demo_clip, json_of, run, stderr, text as arg};
+use diffa::gpu::DType;
+use diffa::ops::matmul::MatmulVariant;
+use diffa::tune::{Product, Tuner, Tuning, limit_submits};
+use diffa::{AdapterChoice, DecodeOptions, Diffa, Gpu, ModelPaths, audio, text};
+
+fn answer(gpu: &Gpu) -> (diffa::Answer, u64) {
+    let diffa = Diffa::load(gpu, &ModelPaths::default(), &|_| Ok(())).unwrap();
+    let wave = audio::read(Path::new(&demo_clip("01_command_woman1_medium.wav")), 16_000).unwrap();
+    let clip = diffa.hear(&wave.samples).unwrap();
+    let options = DecodeOptions::new(4, 4, 4);
+    let before = gpu.counters().snapshot().submits;
+    let answer = diffa
+        .ask(&clip, "What does the speaker say?", text::DEFAULT_SYSTEM, &options, |_, _| Ok(()))
+        .unwrap();
+    (answer, gpu.counters().snapshot().submits - before)
+}
+
+fn open() -> Gpu {
+    Gpu::open(&AdapterChoice::default()).unwrap()
+}
+
+#[test]
+fn choices_are_followed_and_change_no_answer() {
+    let gpu = open();
+    let (plain, _) = answer(&gpu);
+    let product = Product { dtype: DType::Bf16, rows: 4, n: 192, k: 192 };
+    let entry = Tuner::new(&gpu, Duration::ZERO).product(product).unwrap();
+    let candidates = MatmulVariant::candidates(192, 192);
+    assert_eq!(entry.trials.len(), candidates.len());
+    assert!(entry.trials.windows(2).all(|pair| pair[0].seconds <= pair[1].seconds));
+    assert!(entry.gain().is_some_and(|gain| gain >= 1.0), "{entry:?}");
+    for candidate in candidates {
+        // Every product of the language model in this variant.
+        let mut tuning = Tuning::new(&gpu);
+        for (n, k) in [(192, 192), (512, 192), (192, 512)] {
+            for rows in (0..=10).map(|i| 1usize << i) {
+                let mut entry = entry.clone();
+                entry.key = MatmulVariant::key(DType::Bf16, rows, n, k);
+                entry.trials.retain(|trial| trial.variant == candidate.to_string());
+                tuning.insert(entry);
+            }
+        }
+        let gpu = open();
+        gpu.set_choices(tuning.choices());
+        assert_eq!(MatmulVariant::choose(&gpu, DType::Bf16, 3, 192, 192), candidate);
+        let (tuned, _) = answer(&gpu);
+        assert_eq!((&plain.ids, &plain.text), (&tuned.ids, &tuned.text), "{candidate}");
+    }
+}
+
+#[test]
+fn shorter_submits_are_more_submits_and_the_same_answer() {
+    let gpu = open();
+    let (long, few) = answer(&gpu);
+    gpu.limit_submits(1e9, Duration::from_millis(2));
+    let (short, many) = answer(&gpu);
+    assert!(many > few, "{few} submits, then {many}");
+    assert_eq!(long.steps, short.steps, "confidences bit for bit");
+    limit_submits(&gpu, DType::Bf16, Duration::from_millis(100)).unwrap();
+    let limit = gpu.flops_per_submit();
+    assert!((10_000_000..1_000_000_000_000_000).contains(&limit), "{limit} operations in 100 ms");
+}
+
+#[test]
+fn files_of_another_adapter_or_other_shaders_are_ignored_and_damaged_ones_named() {
+    let gpu = open();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/tune.json");
+    let here = gpu.caps().describe();
+    assert_eq!(Tuning::read(&path, &here).unwrap(), None);
+    let tuning = Tuning::new(&gpu);
+    tuning.write(&path).unwrap();
+    assert_eq!(Tuning::read(&path, &here).unwrap(), Some(tuning.clone()));
+    assert_eq!(Tuning::read(&path, "another adapter").unwrap(), None);
+    Tuning { shaders: "0".into(), ..tuning }.write(&path).unwrap();
+    assert_eq!(Tuning::read(&path, &here).unwrap(), None);
+    std::fs::write(&path, "{").unwrap();
+    let found = run(&["ask", &demo_clip("01_command_woman1_medium.wav"), "What?", "--tuning", &arg(&path)]);
+    assert_eq!(found.status.code(), Some(2));
+    assert!(
+        stderr(&found).contains("damaged") && stderr(&found).contains("diffa tune"),
+        "{}",
+        stderr(&found)
+    );
+}
+
+#[test]
+fn the_command_keeps_what_it_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = arg(&dir.path().join("tune.json"));
+    let found = json_of(&["tune", "--json", "--rows", "4", "--seconds", "0", "--tuning", &path]);
+    let entries = found["entries"].as_array().unwrap();
+    assert!(entries.iter().any(|entry| entry["key"] == "matmul bf16 192x192 rows 4"), "{found}");
+    // A second run adds to the first.
+    json_of(&["tune", "--json", "--rows", "64", "--seconds", "0", "--tuning", &path]);
+    let kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert!(kept["entries"].as_array().unwrap().len() > entries.len());
+    let devices = json_of(&["devices", "--json", "--tuning", &path]);
+    let tuned = devices["adapters"].as_array().unwrap().iter().any(|a| a["tuned"].as_u64() > Some(0));
+    assert!(tuned, "{devices}");
+}
