@@ -9,6 +9,7 @@ mod canvas;
 mod devices;
 mod generate;
 mod interrupt;
+mod judge;
 mod load;
 mod report;
 mod score;
@@ -28,6 +29,7 @@ use terminal::Terminal;
 /// Exit codes; 2 is also what clap uses for bad usage.
 const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
+const INCOMPLETE: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
 /// Runs the command line.
@@ -48,7 +50,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Stages(args) => stages::run(&term, &cli.global, args),
         Command::Devices(args) => devices::run(&cli.global, args),
         Command::Synth(args) => synth::run(&term, args),
-        Command::Score(args) => score::run(args),
+        Command::Score(args) => score::run(&term, args),
         Command::Bench(BenchCommand::Decode(args)) => bench::decode(&term, &cli.global, args),
     };
     match done {
@@ -57,6 +59,7 @@ pub(crate) fn run() -> ExitCode {
             terminal::error(&error);
             ExitCode::from(match error {
                 Error::Interrupted => INTERRUPTED,
+                Error::Incomplete(_) => INCOMPLETE,
                 error if error.is_bad_input() => BAD_INPUT,
                 _ => FAILED,
             })

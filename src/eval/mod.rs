@@ -1,4 +1,5 @@
 //! The public benchmarks that DIFFA is judged by: MMSU, MMAU, VoiceBench.
 
+pub mod judge;
 pub mod prompts;
 pub mod score;
