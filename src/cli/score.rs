@@ -1,10 +1,11 @@
 //! `diffa score`: the official scorers' numbers for files of answers.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use diffa::eval::html::{self, Clips, Section};
 use diffa::eval::score::{Answers, Benchmark, Comparison, Scores, compare};
 use diffa::{Error, Result};
 use serde_json::Value;
@@ -52,6 +53,15 @@ pub(super) struct ScoreArgs {
     /// One JSON object instead of tables; with several subsets an array of them.
     #[arg(long)]
     json: bool,
+    /// Also writes a page with bars by category, confusions, slowest items, errors, and every item with its clip.
+    #[arg(long, value_name = "PAGE", help_heading = "Page")]
+    html: Option<PathBuf>,
+    /// Folder that the clips' paths are relative to; that of FILE if not given.
+    #[arg(long, value_name = "DIR", requires = "html", help_heading = "Page")]
+    audio_root: Option<PathBuf>,
+    /// Puts the clips into the page instead of linking them: it can be sent around, and is a third larger than they.
+    #[arg(long, requires = "html", help_heading = "Page")]
+    embed_audio: bool,
     #[command(flatten)]
     judge: JudgeArgs,
 }
@@ -102,7 +112,20 @@ pub(super) fn run(term: &Terminal, args: &ScoreArgs) -> Result<()> {
     } else {
         print_tables(&scored)?
     }
+    if let Some(page) = &args.html {
+        write_page(args, page, &scored)?;
+        term.note(&format!("the page is {}", page.display()));
+    }
     missing.map_or(Ok(()), Err)
+}
+
+fn write_page(args: &ScoreArgs, page: &Path, scored: &[Scored]) -> Result<()> {
+    let root = args.audio_root.as_deref().or_else(|| args.files.first()?.parent()).unwrap_or(Path::new(""));
+    let clips = Clips::new(root, page, args.embed_audio)?;
+    let sections: Vec<Section<'_>> =
+        scored.iter().map(|part| Section { answers: &part.answers, scores: &part.scores }).collect();
+    let text = html::page(&format!("{} answers", args.benchmark), &sections, &clips);
+    std::fs::write(page, text).map_err(Error::io("write", page))
 }
 
 fn print_json(scored: &[Scored]) -> Result<()> {

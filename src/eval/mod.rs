@@ -1,5 +1,6 @@
 //! The public benchmarks that DIFFA is judged by: MMSU, MMAU, VoiceBench.
 
+pub mod html;
 pub mod judge;
 pub mod prompts;
 pub mod score;
