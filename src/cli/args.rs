@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand};
 use diffa::ModelPaths;
 
-use super::score;
+use super::{compare_runs, score};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -124,6 +124,9 @@ pub(super) enum Command {
     /// Scores a file of benchmark answers as the official programs do.
     #[command(after_help = score::HELP)]
     Score(Box<score::ScoreArgs>),
+    /// Several runs of one benchmark in one table: accuracy, seconds and forwards for an answer.
+    #[command(after_help = compare_runs::HELP)]
+    Report(compare_runs::ReportArgs),
     /// Measures.
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -6,6 +6,7 @@ mod args;
 mod ask;
 mod bench;
 mod canvas;
+mod compare_runs;
 mod devices;
 mod generate;
 mod interrupt;
@@ -51,6 +52,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Devices(args) => devices::run(&cli.global, args),
         Command::Synth(args) => synth::run(&term, args),
         Command::Score(args) => score::run(&term, args),
+        Command::Report(args) => compare_runs::run(args),
         Command::Bench(BenchCommand::Decode(args)) => bench::decode(&term, &cli.global, args),
     };
     match done {

@@ -3,4 +3,5 @@
 pub mod html;
 pub mod judge;
 pub mod prompts;
+pub mod runs;
 pub mod score;

@@ -148,9 +148,10 @@ fn part(at: usize, section: &Section<'_>, clips: &Clips) -> Markup {
 }
 
 fn metrics(metrics: &[Metric]) -> Markup {
+    let drawn = metrics.iter().any(|metric| metric.draw.is_some());
     html! {
         table {
-            tr { th { "metric" } th { "value" } th { "95 %" } th { "if all draws fail, or succeed" } }
+            tr { th { "metric" } th { "value" } th { "95 %" } @if drawn { th { "if all draws fail, or succeed" } } }
             @for metric in metrics {
                 tr {
                     td { (metric.name) }
