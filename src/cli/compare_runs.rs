@@ -67,7 +67,7 @@ fn table(runs: &Runs, markdown: bool) -> String {
     let against = format!("against {}", runs.baseline);
     head.extend([against.as_str(), "p"]);
     let mut table = Table::new();
-    table.load_preset(if markdown { presets::ASCII_MARKDOWN } else { presets::NOTHING });
+    table.load_style(if markdown { presets::ASCII_MARKDOWN } else { presets::NOTHING });
     table.set_header(&head);
     for run in &runs.runs {
         let mean = |cost: &Option<Cost>, digits: usize| {

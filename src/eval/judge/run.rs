@@ -132,7 +132,6 @@ pub fn judge(
                     ended.failed += 1;
                     ended.failures[at] = Some(reason.clone());
                     ended.stopped.get_or_insert(reason);
-                    run.pace.stop();
                 }
                 Ok((_, Outcome::NotAsked)) => {}
             }
@@ -204,7 +203,11 @@ impl Run<'_> {
     /// Takes question after question until there is none, and sends what became of each.
     fn work(&self, questions: &[Question], outcomes: &mpsc::Sender<(usize, Outcome)>) {
         while let Some(question) = questions.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            if outcomes.send((question.at, self.ask(question))).is_err() {
+            let outcome = self.ask(question);
+            if matches!(outcome, Outcome::Refused(_)) {
+                self.pace.stop(); // here, before anybody sends another request in vain
+            }
+            if outcomes.send((question.at, outcome)).is_err() {
                 return;
             }
         }
