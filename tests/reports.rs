@@ -308,21 +308,16 @@ fn the_page_shows_everything_and_escapes_it() {
     let counts: Vec<String> = all(&html, ".confusion td").iter().map(words).collect();
     assert_eq!(confusion.len(), 5);
     assert_eq!(counts[5..10], ["1", "1", "0", "0", "2"]);
-    let text = words(&html.root_element());
-    let (slowest, errors) = (text.find("Slowest items").unwrap(), text.find("Errors").unwrap());
+    let shown = words(&html.root_element());
+    let (slowest, errors) = (shown.find("Slowest items").unwrap(), shown.find("Errors").unwrap());
     let order: Vec<usize> =
-        ["2.50", "1.50", "0.50"].iter().map(|s| text[slowest..].find(s).unwrap()).collect();
+        ["2.50", "1.50", "0.50"].iter().map(|s| shown[slowest..].find(s).unwrap()).collect();
     assert!(order.is_sorted() && order[2] < errors - slowest, "{order:?}");
-    assert!(text[errors..].contains(nasty));
+    assert!(shown[errors..].contains(nasty));
 
-    stdout_of(&["score", "mmsu", &file, "--html", &text_of(&page), "--embed-audio"]);
+    stdout_of(&["score", "mmsu", &file, "--html", &text(&page), "--embed-audio"]);
     let html = Html::parse_document(&fs::read_to_string(&page).unwrap());
     assert_eq!(all(&html, "audio")[0].attr("src"), Some("data:audio/wav;base64,UklGRg=="));
-}
-
-/// [`text`] under another name where a text is called so.
-fn text_of(path: &Path) -> String {
-    text(path)
 }
 
 #[test]
@@ -342,10 +337,7 @@ fn the_page_of_several_subsets_has_an_overview() {
         assert_eq!(all(&html, &format!("[id=\"{target}\"]")).len(), 1, "{target}");
     }
     assert_eq!(all(&html, "section").len(), 2);
-    let fails = all(&html, ".confusion td")
-        .iter()
-        .skip(4)
-        .step_by(5)
-        .map(|cell| words(cell).parse::<usize>().unwrap());
+    let cells = all(&html, ".confusion td");
+    let fails = cells.iter().skip(4).step_by(5).map(|cell| words(cell).parse::<usize>().unwrap());
     assert_eq!(fails.sum::<usize>(), 64, "answers without a letter, as the scorer counts them");
 }
