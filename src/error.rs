@@ -134,6 +134,9 @@ pub enum Error {
         /// The device's message.
         message: String,
     },
+    /// The work is done as far as it could be; part of it is missing (exit code 3 of the command line).
+    #[error("{0}")]
+    Incomplete(String),
     /// The user asked to stop (Ctrl-C).
     #[error("interrupted")]
     Interrupted,

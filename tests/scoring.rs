@@ -327,10 +327,16 @@ fn runs_are_compared_by_id() {
         });
         score_text(Evaluator::Mcq, rows.collect::<String>().as_bytes()).unwrap()
     };
+    // pairs: both, first only, second only, neither, both; q5 has no partner
     let result = compare(&run("AABBAx"), &run("ABABA")).unwrap();
     assert_eq!((result.pairs, result.unpaired), (5, 1));
-    assert_eq!((result.both, result.only_first, result.only_second, result.neither), (2, 1, 1, 1));
-    assert_eq!(result.mcnemar.exact_p, 1.0);
+    let outcomes = result.outcomes.unwrap();
+    assert_eq!((outcomes.both, outcomes.only_first, outcomes.only_second, outcomes.neither), (2, 1, 1, 1));
+    assert_eq!(outcomes.mcnemar.exact_p, 1.0);
+    assert_eq!(
+        (&result.first_better, &result.second_better),
+        (&vec!["q1".to_owned()], &vec!["q2".to_owned()])
+    );
     assert!(result.to_string().contains("McNemar exact p = 1.0000"));
     let other = score_file(Evaluator::Harm, &fixture("voicebench/harm.jsonl")).unwrap();
     assert!(compare(&run("A"), &other).is_err());

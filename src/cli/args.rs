@@ -6,6 +6,8 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand};
 use diffa::ModelPaths;
 
+use super::{compare_runs, score};
+
 const EXAMPLES: &str = "\
 Examples:
   diffa ask clip.wav \"What does the speaker say?\"             the built-in demo model answers
@@ -16,7 +18,7 @@ Examples:
   diffa devices                                               which GPUs there are
   diffa synth --shape s --out DIR                             random weights, for measurements
 
-Exit codes: 0 done, 1 failed, 2 bad usage or input, 130 interrupted (Ctrl-C).";
+Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 incomplete (a judge that failed), 130 interrupted (Ctrl-C).";
 
 const LENGTHS: &str = "\
 Lengths: --gen-length is the length of the answer in tokens, --block-length how many of them are denoised \
@@ -62,16 +64,6 @@ Examples:
   diffa devices
   diffa devices --backend vulkan --json
   diffa --adapter radeon devices                              only those whose name has `radeon` in it";
-
-const SCORE_HELP: &str = "\
-VoiceBench subsets and their evaluators: alpacaeval, commoneval, wildvoice: open; sd-qa: qa; openbookqa, mmsu: mcq; \
-bbh: bbh; advbench: harm; ifeval: ifeval. open and qa read the judge's scores from the file; PEDANT is out of scope. \
-Where the official program draws at random, floor, expected value and ceiling are given.
-
-Examples:
-  diffa score mmsu answers.jsonl
-  diffa score mcq myModel-openbookqa-test.jsonl --json
-  diffa score mmau exact.json --compare fast.json";
 
 const BENCH_DECODE_HELP: &str = "\
 Columns: NFE forwards; rows fed to the transformer; GFLOP of all dispatches; seconds of all steps; tokens \
@@ -147,26 +139,14 @@ pub(super) enum Command {
     #[command(after_help = SYNTH_HELP)]
     Synth(SynthArgs),
     /// Scores a file of benchmark answers as the official programs do.
-    #[command(after_help = SCORE_HELP)]
-    Score(ScoreArgs),
+    #[command(after_help = score::HELP)]
+    Score(Box<score::ScoreArgs>),
+    /// Several runs of one benchmark in one table: accuracy, seconds and forwards for an answer.
+    #[command(after_help = compare_runs::HELP)]
+    Report(compare_runs::ReportArgs),
     /// Measures.
     #[command(subcommand)]
     Bench(BenchCommand),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ScoreArgs {
-    /// Benchmark, or for VoiceBench the evaluator of the subset.
-    #[arg(value_parser = PossibleValuesParser::new(["mmsu", "mmau", "open", "qa", "mcq", "bbh", "harm", "ifeval"]))]
-    pub(super) evaluator: String,
-    /// JSON lines or one JSON array, with the answers in the fields the benchmark's runner writes.
-    pub(super) file: PathBuf,
-    /// A second run of the same questions: paired comparison (McNemar) of the two.
-    #[arg(long, value_name = "FILE")]
-    pub(super) compare: Option<PathBuf>,
-    /// One JSON object instead of tables.
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,9 +6,11 @@ mod args;
 mod ask;
 mod bench;
 mod canvas;
+mod compare_runs;
 mod devices;
 mod generate;
 mod interrupt;
+mod judge;
 mod load;
 mod plan;
 mod quantize;
@@ -31,6 +33,7 @@ use terminal::Terminal;
 /// Exit codes; 2 is also what clap uses for bad usage.
 const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
+const INCOMPLETE: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
 /// Runs the command line.
@@ -54,7 +57,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Tune(args) => tune::run(&term, &cli.global, args),
         Command::Plan(args) => plan::run(&cli.global, args),
         Command::Synth(args) => synth::run(&term, args),
-        Command::Score(args) => score::run(args),
+        Command::Score(args) => score::run(&term, args),
+        Command::Report(args) => compare_runs::run(args),
         Command::Bench(BenchCommand::Decode(args)) => bench::decode(&term, &cli.global, args),
     };
     match done {
@@ -63,6 +67,7 @@ pub(crate) fn run() -> ExitCode {
             terminal::error(&error);
             ExitCode::from(match error {
                 Error::Interrupted => INTERRUPTED,
+                Error::Incomplete(_) => INCOMPLETE,
                 error if error.is_bad_input() => BAD_INPUT,
                 _ => FAILED,
             })

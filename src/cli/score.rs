@@ -1,31 +1,190 @@
-//! `diffa score`: the official scorers' numbers for a file of answers.
+//! `diffa score`: the official scorers' numbers for files of answers.
 
-use diffa::eval::score::{Evaluator, compare, score_file};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use diffa::eval::html::{self, Clips, Section};
+use diffa::eval::score::{Answers, Benchmark, Comparison, Scores, compare};
 use diffa::{Error, Result};
+use serde_json::Value;
 
-use super::args::ScoreArgs;
-use super::terminal;
+use super::judge::{self, JudgeArgs};
+use super::terminal::{self, Terminal};
+
+pub(super) const HELP: &str = "\
+VoiceBench: `voicebench` picks the evaluator by subset: from the field `subset` of the rows, or from an official \
+file name (MODEL-SUBSET-SPLIT-MODALITY.jsonl), or --subset. alpacaeval, alpacaeval_full, commoneval, wildvoice: open; \
+sd-qa: qa; openbookqa, mmsu: mcq; bbh: bbh; advbench: harm; ifeval: ifeval. The evaluators' names are accepted too. \
+open and qa read a judge's scores from the file, or ask one with --judge; PEDANT is out of scope. Where the official \
+program draws at random, floor, expected value and ceiling are given. Rows with an `error` and no answer count as \
+wrong, and are left out of a judge's average.
+
+--judge writes FILE with the ending .judged.jsonl: each answer with its three votes as soon as they come in. Run \
+again, it asks only for what is missing. If votes are still missing at the end, the scores are those of the others \
+and the exit code is 3.
+
+Examples:
+  diffa score mmsu answers.jsonl
+  diffa score voicebench run/*.jsonl
+  diffa score voicebench myModel-openbookqa-test.jsonl --json
+  diffa score mmau exact.json --compare fast.json
+  diffa score voicebench myModel-sd-qa-usa-audio.jsonl --judge https://api.openai.com/v1 --judge-model gpt-4o-mini
+  diffa score open answers.jsonl --judge http://localhost:8000/v1 --judge-model qwen2.5-72b --judge-jobs 16";
+
+#[derive(Debug, Args)]
+pub(super) struct ScoreArgs {
+    /// Benchmark, or the VoiceBench evaluator.
+    #[arg(value_parser = PossibleValuesParser::new(
+        ["mmsu", "mmau", "voicebench", "open", "qa", "mcq", "bbh", "harm", "ifeval"]))]
+    benchmark: String,
+    /// JSON lines or one JSON array, with the answers in the fields the benchmark's runner writes. Several files
+    /// give one table.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// VoiceBench subset of all files, whatever their names and rows say.
+    #[arg(long, value_name = "NAME")]
+    subset: Option<String>,
+    /// A second run of the same questions, for a paired comparison (McNemar, difference with its 95 % interval);
+    /// given once for each FILE.
+    #[arg(long, value_name = "FILE")]
+    compare: Vec<PathBuf>,
+    /// One JSON object instead of tables; with several subsets an array of them.
+    #[arg(long)]
+    json: bool,
+    /// Also writes a page with bars by category, confusions, slowest items, errors, and every item with its clip.
+    #[arg(long, value_name = "PAGE", help_heading = "Page")]
+    html: Option<PathBuf>,
+    /// Folder that the clips' paths are relative to; that of FILE if not given.
+    #[arg(long, value_name = "DIR", requires = "html", help_heading = "Page")]
+    audio_root: Option<PathBuf>,
+    /// Puts the clips into the page instead of linking them: it can be sent around, and is a third larger than they.
+    #[arg(long, requires = "html", help_heading = "Page")]
+    embed_audio: bool,
+    #[command(flatten)]
+    judge: JudgeArgs,
+}
+
+/// A scored part of the input.
+struct Scored {
+    label: String,
+    answers: Answers,
+    scores: Scores,
+    comparison: Option<Comparison>,
+}
 
 /// Runs the command.
-pub(super) fn run(args: &ScoreArgs) -> Result<()> {
-    let evaluator: Evaluator = args.evaluator.parse()?;
-    let scores = score_file(evaluator, &args.file)?;
-    let comparison = match &args.compare {
-        Some(other) => Some(compare(&scores, &score_file(evaluator, other)?)?),
-        None => None,
-    };
+pub(super) fn run(term: &Terminal, args: &ScoreArgs) -> Result<()> {
+    let benchmark: Benchmark = args.benchmark.parse()?;
+    let subset = args.subset.as_deref();
+    let mut parts = Vec::new();
+    let mut missing = None;
+    args.judge.check(&args.files)?;
+    for file in &args.files {
+        let answers = Answers::read(file, benchmark, subset)?;
+        match args.judge.ask(term, file, &answers)? {
+            Some(judged) => {
+                missing = missing.or(judge::complaint(term, file, &judged.report));
+                parts.extend(judged.answers);
+            }
+            None => parts.extend(answers),
+        }
+    }
+    let mut others = Vec::new();
+    for file in &args.compare {
+        for answers in Answers::read(file, benchmark, subset)? {
+            others.push((answers.label(), answers));
+        }
+    }
+    let mut scored = Vec::new();
+    for answers in parts {
+        let (label, scores) = (answers.label(), answers.score(0)?);
+        let comparison = match others.iter().find(|(other, _)| *other == label) {
+            Some((_, other)) => Some(compare(&scores, &other.score(0)?)?),
+            None if others.is_empty() => None,
+            None => return Err(Error::usage("--compare", format!("there is no other run of {label}"))),
+        };
+        scored.push(Scored { label, answers, scores, comparison });
+    }
     if args.json {
+        print_json(&scored)?
+    } else {
+        print_tables(&scored)?
+    }
+    if let Some(page) = &args.html {
+        write_page(args, page, &scored)?;
+        term.note(&format!("the page is {}", page.display()));
+    }
+    missing.map_or(Ok(()), Err)
+}
+
+fn write_page(args: &ScoreArgs, page: &Path, scored: &[Scored]) -> Result<()> {
+    let root = args.audio_root.as_deref().or_else(|| args.files.first()?.parent()).unwrap_or(Path::new(""));
+    let clips = Clips::new(root, page, args.embed_audio)?;
+    let sections: Vec<Section<'_>> =
+        scored.iter().map(|part| Section { answers: &part.answers, scores: &part.scores }).collect();
+    let text = html::page(&format!("{} answers", args.benchmark), &sections, &clips);
+    std::fs::write(page, text).map_err(Error::io("write", page))
+}
+
+fn print_json(scored: &[Scored]) -> Result<()> {
+    let mut objects = Vec::with_capacity(scored.len());
+    for part in scored {
         let fail =
             |e: serde_json::Error| Error::usage("--json", format!("the scores cannot be written: {e}"));
-        let mut object = serde_json::to_value(&scores).map_err(fail)?;
-        if let Some(comparison) = &comparison {
+        let mut object = serde_json::to_value(&part.scores).map_err(fail)?;
+        object["file"] = part.answers.path.to_string_lossy().into();
+        object["subset"] = part.answers.subset.as_str().into();
+        object["split"] = part.answers.split.as_deref().into();
+        if let Some(comparison) = &part.comparison {
             object["comparison"] = serde_json::to_value(comparison).map_err(fail)?;
         }
-        return terminal::print(&object.to_string());
+        objects.push(object);
     }
-    terminal::print(scores.to_string().trim_end())?;
-    match comparison {
-        Some(comparison) => terminal::print(&format!("\n{comparison}")),
-        None => Ok(()),
+    let single = if objects.len() == 1 { objects.pop() } else { None };
+    terminal::print(&single.unwrap_or(Value::Array(objects)).to_string())
+}
+
+/// One part in full, or a line for each of several.
+fn print_tables(scored: &[Scored]) -> Result<()> {
+    if let [only] = scored {
+        terminal::print(only.scores.to_string().trim_end())?;
+        return match &only.comparison {
+            Some(comparison) => terminal::print(&format!("\n{comparison}")),
+            None => Ok(()),
+        };
     }
+    terminal::print(&summary(scored)?)
+}
+
+/// A line for each part, and one for each subset that comes in several.
+fn summary(scored: &[Scored]) -> Result<String> {
+    let parts: Vec<Answers> = scored.iter().map(|part| part.answers.clone()).collect();
+    let mut lines: Vec<(String, Scores)> =
+        scored.iter().map(|part| (part.label.clone(), part.scores.clone())).collect();
+    for pool in Answers::pooled(&parts) {
+        if parts.iter().filter(|part| part.subset == pool.subset).count() > 1 {
+            lines.push((format!("{} (all)", pool.subset), pool.score(0)?));
+        }
+    }
+    let width = lines.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0).max(6);
+    let mut text =
+        format!("{:<width$}  evaluator  answers  errors  metric                value  95 %", "subset");
+    for (label, scores) in &lines {
+        let name = scores.evaluator.name();
+        let _ = write!(text, "\n{label:<width$}  {name:<9}  {:>7}  {:>6}", scores.answers, scores.errors);
+        if let Some(metric) = scores.metrics.first() {
+            let _ = write!(text, "  {:<14}  {:>11}", metric.name, metric.shown());
+            if let Some(range) = metric.range() {
+                let _ = write!(text, "  {range}");
+            }
+        }
+    }
+    for part in scored {
+        if let Some(comparison) = &part.comparison {
+            let _ = write!(text, "\n\n{}: {}", part.label, comparison.to_string().trim_end());
+        }
+    }
+    Ok(text)
 }

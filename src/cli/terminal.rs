@@ -97,6 +97,11 @@ impl Terminal {
         )
     }
 
+    /// A bar that counts answers; its message says what is the matter.
+    pub(super) fn items(&self, doing: &str, total: usize) -> ProgressBar {
+        self.bar(doing, total as u64, "{prefix:>9} {bar:30} {pos}/{len}, {per_sec}, {eta} left{msg}")
+    }
+
     /// A sign of life for work of unknown length.
     pub(super) fn spinner(&self, doing: &str) -> ProgressBar {
         let bar = self.bar(doing, 1, "{prefix:>9} {spinner} {elapsed}");

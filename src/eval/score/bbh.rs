@@ -224,7 +224,7 @@ fn read(family: Family, response: &str) -> Option<bool> {
 }
 
 /// Scores BBH responses; a percentage, as published.
-pub(super) fn score(rows: &[Row<'_>], chance: &mut Chance) -> Result<Scores> {
+pub(super) fn score(rows: &[Row], chance: &mut Chance) -> Result<Scores> {
     let mut by_family = Table::new("family");
     let mut verdicts = Vec::with_capacity(rows.len());
     for row in rows {
@@ -243,6 +243,11 @@ pub(super) fn score(rows: &[Row<'_>], chance: &mut Chance) -> Result<Scores> {
                 );
             }
         };
+        if row.failure().is_some() {
+            by_family.count(name, Some(false));
+            verdicts.push(Verdict::new(row, Some(false)));
+            continue;
+        }
         let side = read(*family, row.text("response")?);
         let correct = side.map(|side| side == wanted);
         by_family.count(name, correct);
@@ -254,6 +259,7 @@ pub(super) fn score(rows: &[Row<'_>], chance: &mut Chance) -> Result<Scores> {
     Ok(Scores {
         evaluator: Evaluator::Bbh,
         answers: rows.len(),
+        errors: 0,
         metrics: vec![
             drawn_accuracy(&verdicts, 2, chance),
             super::Metric::share("fail", super::Unit::Percent, fails, rows.len()),

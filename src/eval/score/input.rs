@@ -6,22 +6,23 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::json::{Json, Malformed};
 use crate::error::{Error, Result};
 
 /// One answer and where it was read.
-#[derive(Debug)]
-pub(super) struct Row<'a> {
-    path: &'a Path,
+#[derive(Debug, Clone)]
+pub(in crate::eval) struct Row {
+    path: Arc<Path>,
     unit: &'static str,
     /// Line in the file or position in the array, counted from 1.
-    pub(super) number: usize,
+    pub(in crate::eval) number: usize,
     value: Json,
 }
 
 /// Reads every row of `path`; at least one.
-pub(super) fn read(path: &Path) -> Result<Vec<Row<'_>>> {
+pub(in crate::eval) fn read(path: &Path) -> Result<Vec<Row>> {
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let rows = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
@@ -34,26 +35,32 @@ pub(super) fn read(path: &Path) -> Result<Vec<Row<'_>>> {
     Ok(rows)
 }
 
-fn read_lines<'a>(path: &'a Path, bytes: &[u8]) -> Result<Vec<Row<'a>>> {
-    let mut rows = Vec::new();
+fn read_lines(path: &Path, bytes: &[u8]) -> Result<Vec<Row>> {
+    let (mut rows, shared) = (Vec::new(), Arc::<Path>::from(path));
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let number = index + 1;
-        let at = || format!("line {number}");
-        let text =
-            str::from_utf8(line).map_err(|error| bad(path, at(), format!("no valid UTF-8: {error}")))?;
-        if text.trim().is_empty() {
-            continue;
+        if let Some(value) = parse_line(path, number, line)? {
+            rows.push(Row { path: shared.clone(), unit: "line", number, value });
         }
-        let value = Json::parse(text).map_err(|error| bad(path, at(), malformed(text, &error)))?;
-        if !matches!(value, Json::Object(_)) {
-            return Err(bad(path, at(), "a JSON object in braces is expected on every line"));
-        }
-        rows.push(Row { path, unit: "line", number, value });
     }
     Ok(rows)
 }
 
-fn read_array<'a>(path: &'a Path, bytes: &[u8]) -> Result<Vec<Row<'a>>> {
+/// The object on line `number` of `path`; none if the line is blank.
+pub(in crate::eval) fn parse_line(path: &Path, number: usize, line: &[u8]) -> Result<Option<Json>> {
+    let at = || format!("line {number}");
+    let text = str::from_utf8(line).map_err(|error| bad(path, at(), format!("no valid UTF-8: {error}")))?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let value = Json::parse(text).map_err(|error| bad(path, at(), malformed(text, &error)))?;
+    match value {
+        Json::Object(_) => Ok(Some(value)),
+        _ => Err(bad(path, at(), "a JSON object in braces is expected on every line")),
+    }
+}
+
+fn read_array(path: &Path, bytes: &[u8]) -> Result<Vec<Row>> {
     let line_of = |offset: usize| 1 + bytes[..offset].iter().filter(|byte| **byte == b'\n').count();
     let text = str::from_utf8(bytes).map_err(|error| {
         bad(path, format!("line {}", line_of(error.valid_up_to())), format!("no valid UTF-8: {error}"))
@@ -64,13 +71,13 @@ fn read_array<'a>(path: &'a Path, bytes: &[u8]) -> Result<Vec<Row<'a>>> {
     let Json::List(items) = parsed else {
         return Err(bad(path, "contents", "a JSON array of objects is expected"));
     };
-    let mut rows = Vec::new();
+    let (mut rows, shared) = (Vec::new(), Arc::<Path>::from(path));
     for (index, value) in items.into_iter().enumerate() {
         let number = index + 1;
         if !matches!(value, Json::Object(_)) {
             return Err(bad(path, format!("item {number}"), "an object in braces is expected"));
         }
-        rows.push(Row { path, unit: "item", number, value });
+        rows.push(Row { path: shared.clone(), unit: "item", number, value });
     }
     Ok(rows)
 }
@@ -84,46 +91,86 @@ fn bad(path: &Path, place: impl Into<String>, reason: impl Into<String>) -> Erro
     Error::Config { path: path.to_path_buf(), key: place.into(), reason: reason.into() }
 }
 
-impl<'a> Row<'a> {
+impl Row {
     /// The error for something wrong with this row.
-    pub(super) fn error(&self, reason: impl Into<String>) -> Error {
-        bad(self.path, format!("{} {}", self.unit, self.number), reason)
+    pub(in crate::eval) fn error(&self, reason: impl Into<String>) -> Error {
+        bad(&self.path, format!("{} {}", self.unit, self.number), reason)
     }
 
     /// The value under `key`; none if the row lacks it.
-    pub(super) fn get(&self, key: &str) -> Option<&Json> {
+    pub(in crate::eval) fn get(&self, key: &str) -> Option<&Json> {
         self.value.get(key)
     }
 
     /// The value under `key`, which must be there.
-    pub(super) fn need(&self, key: &str) -> Result<&Json> {
+    pub(in crate::eval) fn need(&self, key: &str) -> Result<&Json> {
         self.get(key).ok_or_else(|| self.error(format!("`{key}` is missing")))
     }
 
     /// The text under `key`, which must be there and be a text.
-    pub(super) fn text(&self, key: &str) -> Result<&str> {
+    pub(in crate::eval) fn text(&self, key: &str) -> Result<&str> {
         self.need(key)?
             .as_text()
             .ok_or_else(|| self.error(format!("`{key}` must be a text, not null or another type")))
     }
 
     /// The list under `key`, which must be there and be a list.
-    pub(super) fn list(&self, key: &str) -> Result<&[Json]> {
+    pub(in crate::eval) fn list(&self, key: &str) -> Result<&[Json]> {
         match self.need(key)? {
             Json::List(items) => Ok(items),
             _ => Err(self.error(format!("`{key}` must be a list"))),
         }
     }
 
-    /// What to call this row in a report: its `id`, `audio_id` or `key`, or else its number.
-    pub(super) fn name(&self) -> String {
-        let named =
-            ["id", "audio_id", "key"].iter().filter_map(|key| self.get(key)).find(|value| value.is_truthy());
+    /// What to call this row in a report: its `id`, `audio_id`, `key` or `index`, or else its number.
+    pub(in crate::eval) fn name(&self) -> String {
+        let named = ["id", "audio_id", "key"].iter().filter_map(|key| self.get(key));
+        let index = self.get("index").filter(|index| index.as_number().is_some());
+        let named = named.chain(index).find(|value| value.is_truthy() || index == Some(*value));
         named.map_or_else(|| format!("{} {}", self.unit, self.number), Json::label)
     }
 
     /// The value under `key` as a label in a table; empty if the row lacks it.
-    pub(super) fn label(&self, key: &str) -> String {
+    pub(in crate::eval) fn label(&self, key: &str) -> String {
         self.get(key).map_or_else(String::new, Json::label)
+    }
+
+    /// The number under `key`, if there is one and it is finite.
+    pub(in crate::eval) fn number_at(&self, key: &str) -> Option<f64> {
+        match self.get(key)? {
+            number @ Json::Number(_) => number.as_number().filter(|number| number.is_finite()),
+            _ => None,
+        }
+    }
+
+    /// The whole row.
+    pub(in crate::eval) fn value(&self) -> &Json {
+        &self.value
+    }
+
+    /// The row with another value under `key`, which goes to the end if it is new.
+    pub(in crate::eval) fn with(&self, key: &str, value: Json) -> Row {
+        let mut row = self.clone();
+        if let Json::Object(pairs) = &mut row.value {
+            match pairs.iter_mut().find(|(name, _)| name == key) {
+                Some(pair) => pair.1 = value,
+                None => pairs.push((key.to_owned(), value)),
+            }
+        }
+        row
+    }
+
+    /// The file the row was read from.
+    pub(in crate::eval) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Why the question was never answered: the runner's `error`, in a row that has no answer.
+    ///
+    /// A judge or a later program may note errors of its own under that name, so an answer outweighs it.
+    pub(in crate::eval) fn failure(&self) -> Option<String> {
+        let error = self.get("error").filter(|error| error.is_truthy())?;
+        let answered = ["response", "model_prediction"].iter().filter_map(|key| self.get(key));
+        answered.into_iter().all(|answer| *answer == Json::Null).then(|| error.label())
     }
 }

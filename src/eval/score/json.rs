@@ -5,9 +5,11 @@
 //! asks exactly this parser whether an answer is JSON, so the same code serves the rule and the input files.
 //! Half surrogates become U+FFFD, as Rust strings cannot hold them.
 
+use std::fmt;
+
 /// A JSON value. Numbers keep their text, since only a few of them are ever calculated with.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Json {
+pub(in crate::eval) enum Json {
     Null,
     Bool(bool),
     Number(String),
@@ -18,10 +20,10 @@ pub(super) enum Json {
 
 /// Where and why a text is not JSON.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Malformed {
+pub(in crate::eval) struct Malformed {
     /// Byte offset into the text.
-    pub(super) offset: usize,
-    pub(super) reason: &'static str,
+    pub(in crate::eval) offset: usize,
+    pub(in crate::eval) reason: &'static str,
 }
 
 /// Deeper nesting makes the Python parser give up too.
@@ -31,7 +33,7 @@ const MAX_INTEGER_DIGITS: usize = 4300;
 
 impl Json {
     /// Parses a whole text; only blanks, tabs and line breaks may surround the value.
-    pub(super) fn parse(text: &str) -> Result<Json, Malformed> {
+    pub(in crate::eval) fn parse(text: &str) -> Result<Json, Malformed> {
         let mut parser = Parser { text, at: 0 };
         parser.skip_blanks();
         let value = parser.value(0)?;
@@ -43,7 +45,7 @@ impl Json {
     }
 
     /// The value under `key`; none if this is no object or lacks the key.
-    pub(super) fn get(&self, key: &str) -> Option<&Json> {
+    pub(in crate::eval) fn get(&self, key: &str) -> Option<&Json> {
         match self {
             Json::Object(pairs) => pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value),
             _ => None,
@@ -51,7 +53,7 @@ impl Json {
     }
 
     /// The text, if this is one.
-    pub(super) fn as_text(&self) -> Option<&str> {
+    pub(in crate::eval) fn as_text(&self) -> Option<&str> {
         match self {
             Json::Text(text) => Some(text),
             _ => None,
@@ -59,7 +61,7 @@ impl Json {
     }
 
     /// The number; booleans count as 1 and 0.
-    pub(super) fn as_number(&self) -> Option<f64> {
+    pub(in crate::eval) fn as_number(&self) -> Option<f64> {
         match self {
             Json::Bool(flag) => Some(f64::from(u8::from(*flag))),
             Json::Number(text) => match text.as_str() {
@@ -73,7 +75,7 @@ impl Json {
     }
 
     /// False for null, false, zero and anything empty.
-    pub(super) fn is_truthy(&self) -> bool {
+    pub(in crate::eval) fn is_truthy(&self) -> bool {
         match self {
             Json::Null => false,
             Json::Bool(_) | Json::Number(_) => self.as_number() != Some(0.0),
@@ -84,7 +86,7 @@ impl Json {
     }
 
     /// Equality as Python sees it: numbers and booleans by value, everything else by content.
-    pub(super) fn same_as(&self, other: &Json) -> bool {
+    pub(in crate::eval) fn same_as(&self, other: &Json) -> bool {
         match (self, other) {
             (Json::Bool(_) | Json::Number(_), Json::Bool(_) | Json::Number(_)) => {
                 self.as_number() == other.as_number()
@@ -94,7 +96,7 @@ impl Json {
     }
 
     /// What Python's `str` prints, for use as a label in a table.
-    pub(super) fn label(&self) -> String {
+    pub(in crate::eval) fn label(&self) -> String {
         match self {
             Json::Null => "None".to_owned(),
             Json::Bool(flag) => if *flag { "True" } else { "False" }.to_owned(),
@@ -108,6 +110,36 @@ impl Json {
             }
         }
     }
+}
+
+/// JSON text that reads back as the same value; what is not ASCII stays as it is.
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Json::Null => f.write_str("null"),
+            Json::Bool(flag) => write!(f, "{flag}"),
+            Json::Number(digits) => f.write_str(digits),
+            Json::Text(text) => write_text(f, text),
+            Json::List(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    write!(f, "{}{item}", if at == 0 { "[" } else { ", " })?;
+                }
+                f.write_str(if items.is_empty() { "[]" } else { "]" })
+            }
+            Json::Object(pairs) => {
+                for (at, (key, value)) in pairs.iter().enumerate() {
+                    f.write_str(if at == 0 { "{" } else { ", " })?;
+                    write_text(f, key)?;
+                    write!(f, ": {value}")?;
+                }
+                f.write_str(if pairs.is_empty() { "{}" } else { "}" })
+            }
+        }
+    }
+}
+
+fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_str(&serde_json::Value::from(text).to_string())
 }
 
 struct Parser<'a> {

@@ -182,10 +182,14 @@ fn letter(response: &str) -> Option<char> {
 }
 
 /// Scores multiple-choice responses; percentages, as published.
-pub(super) fn score(rows: &[Row<'_>], chance: &mut Chance) -> Result<Scores> {
+pub(super) fn score(rows: &[Row], chance: &mut Chance) -> Result<Scores> {
     let mut verdicts = Vec::with_capacity(rows.len());
     for row in rows {
         let reference = row.text("reference")?;
+        if row.failure().is_some() {
+            verdicts.push(Verdict::new(row, Some(false)));
+            continue;
+        }
         let read_as = letter(row.text("response")?).map(String::from);
         let correct = read_as.as_deref().map(|letter| letter == reference);
         verdicts.push(Verdict { read_as, ..Verdict::new(row, correct) });
@@ -194,6 +198,7 @@ pub(super) fn score(rows: &[Row<'_>], chance: &mut Chance) -> Result<Scores> {
     Ok(Scores {
         evaluator: Evaluator::Mcq,
         answers: rows.len(),
+        errors: 0,
         metrics: vec![
             drawn_accuracy(&verdicts, 4, chance),
             Metric::share("fail", Unit::Percent, fails, rows.len()),

@@ -24,16 +24,17 @@ fn matches(prediction: &str, answer: &str, choices: &[&str]) -> bool {
 }
 
 /// Scores MMAU predictions; percentages, as published.
-pub(super) fn score(rows: &[Row<'_>]) -> Result<Scores> {
+pub(super) fn score(rows: &[Row]) -> Result<Scores> {
     let tables = [("task", &["sound", "music", "speech"]), ("difficulty", &["easy", "hard", "medium"])];
     let mut counted: Vec<Table> = tables.iter().map(|(name, _)| Table::new(name)).collect();
     let mut by_subject = Table::new("sub-category");
     let mut verdicts = Vec::new();
     for row in rows {
-        if row.get("model_prediction").is_none() {
+        let failed = row.failure().is_some();
+        if row.get("model_prediction").is_none() && !failed {
             continue;
         }
-        let prediction = row.text("model_prediction")?;
+        let prediction = if failed { "" } else { row.text("model_prediction")? };
         let choices = row.list("choices")?.iter().map(Json::as_text).collect::<Option<Vec<_>>>();
         let choices = choices.ok_or_else(|| row.error("every entry of `choices` must be a text"))?;
         let right = matches(prediction, row.text("answer")?, &choices);
@@ -60,6 +61,7 @@ pub(super) fn score(rows: &[Row<'_>]) -> Result<Scores> {
     Ok(Scores {
         evaluator: Evaluator::Mmau,
         answers: verdicts.len(),
+        errors: 0,
         metrics: vec![Metric::share("accuracy", Unit::Percent, right, verdicts.len())],
         tables: counted,
         notes: match left_out {

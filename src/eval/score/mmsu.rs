@@ -20,7 +20,7 @@ fn letter(response: &str) -> Option<char> {
     text.first().filter(is_choice).or_else(last_but_one).copied()
 }
 
-fn is_right(row: &Row<'_>, letter: char) -> bool {
+fn is_right(row: &Row, letter: char) -> bool {
     let nothing = Json::Text(String::new());
     let key = format!("choice_{}", letter.to_ascii_lowercase());
     let choice = row.get(&key).unwrap_or(&nothing);
@@ -28,7 +28,7 @@ fn is_right(row: &Row<'_>, letter: char) -> bool {
 }
 
 /// Scores MMSU answers; fractions, as published.
-pub(super) fn score(rows: &[Row<'_>]) -> Scores {
+pub(super) fn score(rows: &[Row]) -> Scores {
     let mut tables = ["category", "sub-category", "sub-sub-category"].map(Table::new);
     let mut verdicts = Vec::with_capacity(rows.len());
     for row in rows {
@@ -49,6 +49,7 @@ pub(super) fn score(rows: &[Row<'_>]) -> Scores {
     Scores {
         evaluator: Evaluator::Mmsu,
         answers: rows.len(),
+        errors: 0,
         metrics: vec![
             Metric::share("accuracy", Unit::Fraction, right, rows.len()),
             Metric::share("unread", Unit::Fraction, unread, rows.len()),

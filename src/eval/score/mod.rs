@@ -6,15 +6,16 @@
 //! the expected one and the range is given with it. Only the `open` and `qa` evaluators need a judge model, and
 //! that must have written its scores into the file before.
 
+mod answers;
 mod bbh;
 mod harm;
 mod ifeval;
-mod input;
-mod json;
+pub(super) mod input;
+pub(super) mod json;
 mod mcq;
 mod mmau;
 mod mmsu;
-mod open_qa;
+pub(super) mod open_qa;
 mod python;
 mod report;
 mod stats;
@@ -26,8 +27,9 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+pub use answers::{Answers, Benchmark};
 pub use report::{Draw, InstructionVerdict, Metric, Scores, Table, TableRow, Unit, Verdict};
-pub use stats::{Comparison, Interval, McNemar, compare};
+pub use stats::{Comparison, Difference, Interval, McNemar, Outcomes, compare};
 
 /// Which rules to score by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -113,18 +115,31 @@ pub fn score_file(evaluator: Evaluator, path: &Path) -> Result<Scores> {
 
 /// Scores the answers in `path`, with a seed for the sample of the official random draws.
 pub fn score_file_seeded(evaluator: Evaluator, path: &Path, seed: u64) -> Result<Scores> {
-    let rows = input::read(path)?;
+    score_rows(evaluator, &input::read(path)?, seed)
+}
+
+fn score_rows(evaluator: Evaluator, rows: &[input::Row], seed: u64) -> Result<Scores> {
     let mut chance = Chance(seed);
-    match evaluator {
-        Evaluator::Mmsu => Ok(mmsu::score(&rows)),
-        Evaluator::Mmau => mmau::score(&rows),
-        Evaluator::Open => open_qa::score_open(&rows),
-        Evaluator::Qa => open_qa::score_qa(&rows),
-        Evaluator::Mcq => mcq::score(&rows, &mut chance),
-        Evaluator::Bbh => bbh::score(&rows, &mut chance),
-        Evaluator::Harm => harm::score(&rows),
-        Evaluator::Ifeval => ifeval::score(&rows),
+    let mut scores = match evaluator {
+        Evaluator::Mmsu => mmsu::score(rows),
+        Evaluator::Mmau => mmau::score(rows)?,
+        Evaluator::Open => open_qa::score_open(rows)?,
+        Evaluator::Qa => open_qa::score_qa(rows)?,
+        Evaluator::Mcq => mcq::score(rows, &mut chance)?,
+        Evaluator::Bbh => bbh::score(rows, &mut chance)?,
+        Evaluator::Harm => harm::score(rows)?,
+        Evaluator::Ifeval => ifeval::score(rows)?,
+    };
+    scores.errors = scores.verdicts.iter().filter(|verdict| verdict.error.is_some()).count();
+    if scores.errors > 0 {
+        let treated = match evaluator {
+            Evaluator::Open | Evaluator::Qa => "are left out",
+            _ => "count as wrong",
+        };
+        let errors = scores.errors;
+        scores.notes.push(format!("{errors} questions have an error instead of an answer and {treated}"));
     }
+    Ok(scores)
 }
 
 /// A small random generator (SplitMix64), so that a seed gives the same sample on every platform.

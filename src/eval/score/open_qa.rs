@@ -16,7 +16,7 @@ use super::{Draw, Evaluator, Metric, Scores, Unit, Verdict, python};
 use crate::error::Result;
 
 /// One judge score: a number, or the first `[[digits]]` in a text.
-fn judge_score(score: &Json) -> Result<f64, String> {
+pub(in crate::eval) fn judge_score(score: &Json) -> Result<f64, String> {
     static BRACKETS: LazyLock<Regex> = LazyLock::new(|| python::fixed(r"\[\[(\p{Nd}+)\]\]"));
     match score {
         Json::Text(text) => {
@@ -31,10 +31,16 @@ fn judge_score(score: &Json) -> Result<f64, String> {
 }
 
 /// Averages judge scores; points, as published.
-pub(super) fn score_open(rows: &[Row<'_>]) -> Result<Scores> {
+pub(super) fn score_open(rows: &[Row]) -> Result<Scores> {
     let mut verdicts = Vec::with_capacity(rows.len());
-    let (mut sum, mut count, mut errors, mut unbounded) = (0.0, 0_usize, 0_usize, 0_usize);
+    let (mut sum, mut count) = (0.0, 0_usize);
+    let (mut failed, mut errors, mut unbounded) = (0_usize, 0_usize, 0_usize);
     for row in rows {
+        if row.failure().is_some() {
+            failed += 1;
+            verdicts.push(Verdict::new(row, None));
+            continue;
+        }
         let scores = row.list("score")?;
         let mut verdict = Verdict::new(row, None);
         match scores.iter().map(judge_score).collect::<Result<Vec<f64>, String>>() {
@@ -64,7 +70,8 @@ pub(super) fn score_open(rows: &[Row<'_>]) -> Result<Scores> {
     }
     Ok(Scores {
         evaluator: Evaluator::Open,
-        answers: rows.len() - errors - unbounded,
+        answers: rows.len() - errors - unbounded - failed,
+        errors: 0,
         metrics: vec![Metric::plain("gpt", Unit::Points, (count > 0).then(|| sum / count as f64))],
         tables: Vec::new(),
         notes,
@@ -92,10 +99,15 @@ fn normalised(text: &str) -> String {
 }
 
 /// Counts judge votes; percentages, as published.
-pub(super) fn score_qa(rows: &[Row<'_>]) -> Result<Scores> {
+pub(super) fn score_qa(rows: &[Row]) -> Result<Scores> {
     let mut verdicts = Vec::with_capacity(rows.len());
-    let (mut contained, mut compared) = (0, 0);
+    let (mut contained, mut compared, mut failed) = (0, 0, 0);
     for row in rows {
+        if row.failure().is_some() {
+            failed += 1;
+            verdicts.push(Verdict::new(row, None));
+            continue;
+        }
         let votes = row.list("score")?.iter().map(|vote| vote.as_text().map(str::to_lowercase));
         let votes = votes
             .collect::<Option<Vec<_>>>()
@@ -119,11 +131,12 @@ pub(super) fn score_qa(rows: &[Row<'_>]) -> Result<Scores> {
         verdicts.push(verdict);
     }
     let decided: Vec<bool> = verdicts.iter().filter_map(|verdict| verdict.correct).collect();
-    let (yes, ties) = (decided.iter().filter(|yes| **yes).count(), rows.len() - decided.len());
+    let voted = rows.len() - failed;
+    let (yes, ties) = (decided.iter().filter(|yes| **yes).count(), voted - decided.len());
     let mut gpt = Metric::share("gpt", Unit::Percent, yes, decided.len());
     let mut notes = Vec::new();
     if ties > 0 {
-        let percent = |count: usize| 100.0 * count as f64 / rows.len() as f64;
+        let percent = |count: usize| 100.0 * count as f64 / voted as f64;
         gpt.draw = Some(Draw { floor: percent(yes), ceiling: percent(yes + ties), sample: None });
         notes.push(format!("{ties} answers have tied votes, which the published program settles by hash order; gpt is over the others, its floor and ceiling over all"));
     }
@@ -135,7 +148,7 @@ pub(super) fn score_qa(rows: &[Row<'_>]) -> Result<Scores> {
         notes.push(format!("PEDANT accepts {contained} of {compared} answers because they contain the reference; the others need its classifier, which is not run here"));
     }
     let tables = Vec::new();
-    Ok(Scores { evaluator: Evaluator::Qa, answers: rows.len(), metrics, tables, notes, verdicts })
+    Ok(Scores { evaluator: Evaluator::Qa, answers: voted, errors: 0, metrics, tables, notes, verdicts })
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ pub struct Scores {
     pub evaluator: Evaluator,
     /// Answers that count.
     pub answers: usize,
+    /// Rows that hold an `error` instead of an answer. A judge's average leaves them out, everywhere else they
+    /// count as wrong.
+    pub errors: usize,
     /// The numbers to quote, the most important first.
     pub metrics: Vec<Metric>,
     /// Counts by category; empty where the benchmark has none.
@@ -109,6 +112,9 @@ pub struct Verdict {
     /// The instructions of this prompt, where there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub instructions: Vec<InstructionVerdict>,
+    /// Why there is no answer: the `error` the runner noted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Anything remarkable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -138,6 +144,19 @@ impl Scores {
 }
 
 impl Metric {
+    /// The value for reading, with its unit; `-` if there is none.
+    pub fn shown(&self) -> String {
+        self.value.map_or_else(|| "-".to_owned(), |value| self.unit.show(value))
+    }
+
+    /// The interval for reading; none if there is none.
+    pub fn range(&self) -> Option<String> {
+        let show = |interval: Interval| {
+            format!("[{} .. {}]", self.unit.show(interval.low), self.unit.show(interval.high))
+        };
+        self.interval.map(show)
+    }
+
     /// A metric without chance or interval.
     pub(super) fn plain(name: &'static str, unit: Unit, value: Option<f64>) -> Metric {
         Metric { name, unit, value, interval: None, draw: None }
@@ -154,7 +173,7 @@ impl Metric {
 
 impl Unit {
     /// What a share of 1 is on this scale.
-    pub(super) fn scale(self) -> f64 {
+    pub(in crate::eval) fn scale(self) -> f64 {
         match self {
             Unit::Percent => 100.0,
             Unit::Fraction | Unit::Points => 1.0,
@@ -162,7 +181,7 @@ impl Unit {
     }
 
     /// A number of this scale for reading.
-    fn show(self, value: f64) -> String {
+    pub(in crate::eval) fn show(self, value: f64) -> String {
         match self {
             Unit::Percent => format!("{value:.2} %"),
             Unit::Fraction => format!("{value:.4}"),
@@ -192,7 +211,7 @@ impl Table {
 
 impl Verdict {
     /// A verdict with nothing but its place and outcome.
-    pub(super) fn new(row: &super::input::Row<'_>, correct: Option<bool>) -> Verdict {
+    pub(super) fn new(row: &super::input::Row, correct: Option<bool>) -> Verdict {
         Verdict {
             row: row.number,
             id: row.name(),
@@ -200,6 +219,7 @@ impl Verdict {
             correct,
             score: None,
             instructions: Vec::new(),
+            error: row.failure(),
             note: None,
         }
     }
@@ -207,13 +227,16 @@ impl Verdict {
 
 impl fmt::Display for Scores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} ({} answers)", self.evaluator, self.answers)?;
+        write!(f, "{} ({} answers", self.evaluator, self.answers)?;
+        match self.errors {
+            0 => writeln!(f, ")")?,
+            errors => writeln!(f, ", {errors} errors)")?,
+        }
         let width = self.metrics.iter().map(|metric| metric.name.chars().count()).max().unwrap_or(0);
         for metric in &self.metrics {
-            let value = metric.value.map_or_else(|| "-".to_owned(), |value| metric.unit.show(value));
-            write!(f, "  {:<width$}  {value:>9}", metric.name)?;
-            if let Some(interval) = metric.interval {
-                write!(f, "  [{} .. {}]", metric.unit.show(interval.low), metric.unit.show(interval.high))?;
+            write!(f, "  {:<width$}  {:>9}", metric.name, metric.shown())?;
+            if let Some(range) = metric.range() {
+                write!(f, "  {range}")?;
             }
             if let Some(draw) = metric.draw {
                 write!(

@@ -29,6 +29,11 @@ fn cleaned(response: &str) -> &str {
     python::without_user_mark(python::without_turn_mark(response))
 }
 
+/// The response of a row; blank, and so never right, where the question was not answered.
+fn response_of(row: &Row) -> Result<&str> {
+    if row.failure().is_some() { Ok("") } else { row.text("response").map(cleaned) }
+}
+
 /// The texts of which one has to follow an instruction loosely; the first is the response itself.
 fn loose_texts(response: &str) -> Vec<String> {
     let lines: Vec<&str> = response.split('\n').collect();
@@ -65,7 +70,7 @@ fn any_follows(rule: &Rule, texts: &[String]) -> Result<Option<bool>, String> {
     Ok(verdict)
 }
 
-fn judge(row: &Row<'_>, response: &str) -> Result<Vec<InstructionVerdict>> {
+fn judge(row: &Row, response: &str) -> Result<Vec<InstructionVerdict>> {
     let ids = row.list("instruction_id_list")?;
     let settings = row.list("kwargs")?;
     if settings.len() < ids.len() {
@@ -122,10 +127,10 @@ fn five(rows: &[Verdict], open: bool) -> [f64; 5] {
 }
 
 /// Scores IFEval responses; fractions, as published.
-pub(super) fn score(rows: &[Row<'_>]) -> Result<Scores> {
+pub(super) fn score(rows: &[Row]) -> Result<Scores> {
     let mut responses = HashMap::new();
     for row in rows {
-        responses.insert(row.text("prompt")?, cleaned(row.text("response")?));
+        responses.insert(row.text("prompt")?, response_of(row)?);
     }
     let mut tables = [Table::new("strict"), Table::new("loose")];
     let mut verdicts = Vec::with_capacity(rows.len());
@@ -150,6 +155,7 @@ pub(super) fn score(rows: &[Row<'_>]) -> Result<Scores> {
     Ok(Scores {
         evaluator: Evaluator::Ifeval,
         answers: rows.len(),
+        errors: 0,
         metrics: metrics(&verdicts, &decided),
         tables: tables.into(),
         notes,

@@ -1,0 +1,203 @@
+//! Answer files: what they hold, and which rules they are scored by.
+//!
+//! VoiceBench is ten subsets with six kinds of rules. Which subset a file is follows from the rows' field
+//! `subset`, or else from the name that the published inference program gives to its files,
+//! `MODEL-SUBSET-SPLIT-MODALITY.jsonl`. A file may hold several subsets if its rows say which.
+
+use std::path::{Path, PathBuf};
+
+use super::input::{self, Row};
+use super::{Evaluator, Scores, score_rows};
+use crate::error::{Error, Result};
+
+/// The subsets of VoiceBench and their rules.
+const SUBSETS: [(&str, Evaluator); 10] = [
+    ("alpacaeval", Evaluator::Open),
+    ("alpacaeval_full", Evaluator::Open),
+    ("commoneval", Evaluator::Open),
+    ("wildvoice", Evaluator::Open),
+    ("sd-qa", Evaluator::Qa),
+    ("openbookqa", Evaluator::Mcq),
+    ("mmsu", Evaluator::Mcq),
+    ("bbh", Evaluator::Bbh),
+    ("ifeval", Evaluator::Ifeval),
+    ("advbench", Evaluator::Harm),
+];
+
+/// What the user calls the rules: a benchmark, an evaluator, or VoiceBench as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Benchmark {
+    /// One evaluator for every file.
+    One(Evaluator),
+    /// VoiceBench: the evaluator of each file's subset.
+    VoiceBench,
+}
+
+impl std::str::FromStr for Benchmark {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Benchmark> {
+        if name == "voicebench" { Ok(Benchmark::VoiceBench) } else { name.parse().map(Benchmark::One) }
+    }
+}
+
+/// The answers of one file, or of one subset in it, that are scored together.
+#[derive(Debug, Clone)]
+pub struct Answers {
+    /// The file.
+    pub path: PathBuf,
+    /// The benchmark or VoiceBench subset, for example `mmau`, `sd-qa`.
+    pub subset: String,
+    /// The split named by an official file name, for example `usa`.
+    pub split: Option<String>,
+    /// The rules.
+    pub evaluator: Evaluator,
+    pub(in crate::eval) rows: Vec<Row>,
+}
+
+impl Answers {
+    /// Reads a file. VoiceBench rows that name several subsets become several entries, in order of appearance;
+    /// `subset` overrides what the rows and the file's name say, and is for VoiceBench only.
+    ///
+    /// # Errors
+    /// The file is unreadable or damaged, or its subset is unknown.
+    pub fn read(path: &Path, benchmark: Benchmark, subset: Option<&str>) -> Result<Vec<Answers>> {
+        let rows = input::read(path)?;
+        let answers = |subset: &str, split, evaluator, rows| Answers {
+            path: path.to_path_buf(),
+            subset: subset.to_owned(),
+            split,
+            evaluator,
+            rows,
+        };
+        match (benchmark, subset) {
+            (Benchmark::One(evaluator), None) => Ok(vec![answers(evaluator.name(), None, evaluator, rows)]),
+            (Benchmark::One(_), Some(_)) => Err(Error::usage("--subset", "only VoiceBench has subsets")),
+            (Benchmark::VoiceBench, Some(name)) => {
+                let split = named_by(path).filter(|(subset, _)| *subset == name).and_then(|(_, split)| split);
+                Ok(vec![answers(name, split, evaluator_of(name)?, rows)])
+            }
+            (Benchmark::VoiceBench, None) => {
+                let named = named_by(path);
+                let mut parts: Vec<Answers> = Vec::new();
+                for row in rows {
+                    let own = row.get("subset").and_then(|subset| subset.as_text());
+                    let (subset, split) = match own.filter(|subset| evaluator_of(subset).is_ok()) {
+                        Some(subset) => (subset.to_owned(), row.get("split").map(|split| split.label())),
+                        None => named.clone().map(|(subset, split)| (subset.to_owned(), split)).ok_or_else(
+                            || {
+                                let known = SUBSETS.map(|(name, _)| name).join(", ");
+                                let reason = format!(
+                                    "which part of VoiceBench {} is cannot be told from its name or its rows; \
+                                     choose one of {known}",
+                                    path.display()
+                                );
+                                Error::usage("--subset", reason)
+                            },
+                        )?,
+                    };
+                    match parts.iter_mut().find(|part| part.subset == subset && part.split == split) {
+                        Some(part) => part.rows.push(row),
+                        None => parts.push(answers(&subset, split, evaluator_of(&subset)?, vec![row])),
+                    }
+                }
+                Ok(parts)
+            }
+        }
+    }
+
+    /// Reads a file whose benchmark is told by its rows: MMSU has `answer_gt`, MMAU `audio_id` and `choices`,
+    /// everything else is VoiceBench.
+    ///
+    /// # Errors
+    /// As for [`Answers::read`].
+    pub fn detect(path: &Path) -> Result<Vec<Answers>> {
+        let rows = input::read(path)?;
+        let all_have = |key: &str| rows.iter().all(|row| row.get(key).is_some());
+        let benchmark = match () {
+            () if all_have("answer_gt") => Benchmark::One(Evaluator::Mmsu),
+            () if all_have("audio_id") && all_have("choices") => Benchmark::One(Evaluator::Mmau),
+            () => Benchmark::VoiceBench,
+        };
+        Answers::read(path, benchmark, None)
+    }
+
+    /// Joins what belongs to one subset, for example the twelve domains of VoiceBench's MMSU.
+    pub fn pooled(parts: &[Answers]) -> Vec<Answers> {
+        let mut pooled: Vec<Answers> = Vec::new();
+        for part in parts {
+            match pooled.iter_mut().find(|other| other.subset == part.subset) {
+                Some(other) => {
+                    other.rows.extend(part.rows.iter().cloned());
+                    other.split = None;
+                }
+                None => pooled.push(part.clone()),
+            }
+        }
+        pooled
+    }
+
+    /// The subset, with the split if there is one.
+    pub fn label(&self) -> String {
+        match &self.split {
+            Some(split) if split != "test" => format!("{} {split}", self.subset),
+            _ => self.subset.clone(),
+        }
+    }
+
+    /// Scores the answers, with a seed for the sample of the official random draws.
+    ///
+    /// # Errors
+    /// A row lacks what the rules need.
+    pub fn score(&self, seed: u64) -> Result<Scores> {
+        score_rows(self.evaluator, &self.rows, seed)
+    }
+}
+
+/// The rules of a VoiceBench subset.
+fn evaluator_of(subset: &str) -> Result<Evaluator> {
+    SUBSETS.iter().find(|(name, _)| *name == subset).map(|(_, evaluator)| *evaluator).ok_or_else(|| {
+        let known = SUBSETS.map(|(name, _)| name).join(", ");
+        Error::usage("--subset", format!("`{subset}` is unknown; choose one of {known}"))
+    })
+}
+
+/// Subset and split in an official file name. The model's name comes first and may hold anything, so the last
+/// subset named counts.
+fn named_by(path: &Path) -> Option<(&'static str, Option<String>)> {
+    let stem = path.file_stem()?.to_str()?;
+    let is_edge = |c: Option<char>| c.is_none_or(|c| matches!(c, '-' | '.'));
+    let mut found: Option<(usize, &'static str)> = None;
+    for (name, _) in SUBSETS {
+        for (at, _) in stem.match_indices(name) {
+            let (before, after) = (stem[..at].chars().next_back(), stem[at + name.len()..].chars().next());
+            if is_edge(before) && is_edge(after) && found.is_none_or(|(best, _)| at > best) {
+                found = Some((at, name));
+            }
+        }
+    }
+    let (at, name) = found?;
+    let split = stem[at + name.len()..].split(['-', '.']).nth(1).filter(|split| !split.is_empty());
+    let split = split.filter(|split| !matches!(*split, "audio" | "text" | "ttft" | "judged"));
+    Some((name, split.map(str::to_owned)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn official_names_tell_the_subset() {
+        let cases = [
+            ("myModel-openbookqa-test.jsonl", "openbookqa", Some("test")),
+            ("result-a-sd-qa-usa-audio.jsonl", "sd-qa", Some("usa")),
+            ("mmsu-tuned-bbh-test.judged.jsonl", "bbh", Some("test")),
+            ("x-alpacaeval_full-test-audio.jsonl", "alpacaeval_full", Some("test")),
+            ("ifeval.jsonl", "ifeval", None),
+        ];
+        for (file, subset, split) in cases {
+            assert_eq!(named_by(file.as_ref()), Some((subset, split.map(str::to_owned))), "{file}");
+        }
+        assert_eq!(named_by("myalpacaeval-answers.jsonl".as_ref()), None);
+    }
+}
