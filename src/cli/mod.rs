@@ -7,9 +7,11 @@ mod ask;
 mod bench;
 mod canvas;
 mod devices;
+mod eval;
 mod generate;
 mod interrupt;
 mod load;
+mod merge;
 mod report;
 mod score;
 mod settings;
@@ -48,6 +50,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Stages(args) => stages::run(&term, &cli.global, args),
         Command::Devices(args) => devices::run(&cli.global, args),
         Command::Synth(args) => synth::run(&term, args),
+        Command::Eval(args) => eval::run(&term, &cli.global, args),
+        Command::Merge(args) => merge::run(args),
         Command::Score(args) => score::run(args),
         Command::Bench(BenchCommand::Decode(args)) => bench::decode(&term, &cli.global, args),
     };

@@ -92,6 +92,14 @@ impl Terminal {
         )
     }
 
+    /// A bar that counts items, `done` of which an earlier run did; its message follows the rest.
+    pub(super) fn items(&self, doing: &str, done: usize, total: usize) -> ProgressBar {
+        let template = "{prefix:>9} {bar:30} {pos}/{len}, {per_sec}, {eta} left{msg}";
+        let bar = self.bar(doing, total as u64, template).with_position(done as u64);
+        bar.reset_eta();
+        bar
+    }
+
     /// A sign of life for work of unknown length.
     pub(super) fn spinner(&self, doing: &str) -> ProgressBar {
         let bar = self.bar(doing, 1, "{prefix:>9} {spinner} {elapsed}");

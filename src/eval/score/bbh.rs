@@ -243,6 +243,11 @@ pub(super) fn score(rows: &[Row<'_>], chance: &mut Chance) -> Result<Scores> {
                 );
             }
         };
+        if let Some(reason) = row.failure() {
+            by_family.count(name, Some(false));
+            verdicts.push(Verdict::failed(row, reason));
+            continue;
+        }
         let side = read(*family, row.text("response")?);
         let correct = side.map(|side| side == wanted);
         by_family.count(name, correct);

@@ -85,6 +85,26 @@ fn bad(path: &Path, place: impl Into<String>, reason: impl Into<String>) -> Erro
 }
 
 impl<'a> Row<'a> {
+    /// A row that was never in a file.
+    pub(super) fn single(text: &str) -> Option<Row<'static>> {
+        Some(Row { path: Path::new("row"), unit: "row", number: 1, value: Json::parse(text).ok()? })
+    }
+
+    /// Why the item could not be answered, if `diffa eval` recorded that. Its empty answer is wrong then, even
+    /// where the published program would draw for it or take it for a refusal.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.record()?.get("error")?.as_text()
+    }
+
+    /// The VoiceBench subset that `diffa eval` recorded.
+    pub(super) fn subset(&self) -> Option<&str> {
+        self.record()?.get("subset")?.as_text()
+    }
+
+    fn record(&self) -> Option<&Json> {
+        self.get(crate::eval::record::RECORD)
+    }
+
     /// The error for something wrong with this row.
     pub(super) fn error(&self, reason: impl Into<String>) -> Error {
         bad(self.path, format!("{} {}", self.unit, self.number), reason)

@@ -185,6 +185,10 @@ fn letter(response: &str) -> Option<char> {
 pub(super) fn score(rows: &[Row<'_>], chance: &mut Chance) -> Result<Scores> {
     let mut verdicts = Vec::with_capacity(rows.len());
     for row in rows {
+        if let Some(reason) = row.failure() {
+            verdicts.push(Verdict::failed(row, reason));
+            continue;
+        }
         let reference = row.text("reference")?;
         let read_as = letter(row.text("response")?).map(String::from);
         let correct = read_as.as_deref().map(|letter| letter == reference);

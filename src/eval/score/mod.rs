@@ -19,6 +19,7 @@ mod python;
 mod report;
 mod stats;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -26,6 +27,9 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::eval::Object;
+use crate::eval::benchmark::evaluator_of_subset;
+pub(super) use open_qa::holds_reference;
 pub use report::{Draw, InstructionVerdict, Metric, Scores, Table, TableRow, Unit, Verdict};
 pub use stats::{Comparison, Interval, McNemar, compare};
 
@@ -113,17 +117,62 @@ pub fn score_file(evaluator: Evaluator, path: &Path) -> Result<Scores> {
 
 /// Scores the answers in `path`, with a seed for the sample of the official random draws.
 pub fn score_file_seeded(evaluator: Evaluator, path: &Path, seed: u64) -> Result<Scores> {
-    let rows = input::read(path)?;
+    let mut rows = input::read(path)?;
+    let all = rows.len();
+    // A run over several VoiceBench subsets has them in one file.
+    let is_foreign = |row: &input::Row<'_>| {
+        row.subset().and_then(evaluator_of_subset).is_some_and(|other| other != evaluator)
+    };
+    rows.retain(|row| !is_foreign(row));
+    if rows.is_empty() {
+        let reason = format!("no answer in {} is of a subset that `{evaluator}` scores", path.display());
+        return Err(Error::usage("evaluator", reason));
+    }
+    let mut scores = score_rows(evaluator, &rows, seed)?;
+    if rows.len() < all {
+        scores.notes.push(format!("{} answers of other subsets are left out", all - rows.len()));
+    }
+    let failed = rows.iter().filter(|row| row.failure().is_some()).count();
+    if failed > 0 {
+        scores.notes.push(format!(
+            "{failed} items could not be answered and count as wrong; their errors are in the file"
+        ));
+    }
+    scores.tables.extend(by_subset(&rows, &scores.verdicts));
+    Ok(scores)
+}
+
+/// Counts by VoiceBench subset, if there are several.
+fn by_subset(rows: &[input::Row<'_>], verdicts: &[Verdict]) -> Option<Table> {
+    let mut table = Table::new("subset");
+    let subsets: HashMap<usize, &str> =
+        rows.iter().filter_map(|row| Some((row.number, row.subset()?))).collect();
+    for verdict in verdicts {
+        if let Some(subset) = subsets.get(&verdict.row) {
+            table.count(subset, verdict.correct);
+        }
+    }
+    (table.rows.len() > 1).then_some(table)
+}
+
+/// Whether a single answer is right, if a rule and no chance decides it.
+pub(super) fn verdict(evaluator: Evaluator, answer: &Object) -> Option<bool> {
+    let text = serde_json::to_string(answer).ok()?;
+    let scores = score_rows(evaluator, &[input::Row::single(&text)?], 0).ok()?;
+    scores.verdicts.first()?.correct
+}
+
+fn score_rows(evaluator: Evaluator, rows: &[input::Row<'_>], seed: u64) -> Result<Scores> {
     let mut chance = Chance(seed);
     match evaluator {
-        Evaluator::Mmsu => Ok(mmsu::score(&rows)),
-        Evaluator::Mmau => mmau::score(&rows),
-        Evaluator::Open => open_qa::score_open(&rows),
-        Evaluator::Qa => open_qa::score_qa(&rows),
-        Evaluator::Mcq => mcq::score(&rows, &mut chance),
-        Evaluator::Bbh => bbh::score(&rows, &mut chance),
-        Evaluator::Harm => harm::score(&rows),
-        Evaluator::Ifeval => ifeval::score(&rows),
+        Evaluator::Mmsu => Ok(mmsu::score(rows)),
+        Evaluator::Mmau => mmau::score(rows),
+        Evaluator::Open => open_qa::score_open(rows),
+        Evaluator::Qa => open_qa::score_qa(rows),
+        Evaluator::Mcq => mcq::score(rows, &mut chance),
+        Evaluator::Bbh => bbh::score(rows, &mut chance),
+        Evaluator::Harm => harm::score(rows),
+        Evaluator::Ifeval => ifeval::score(rows),
     }
 }
 

@@ -191,6 +191,11 @@ impl Table {
 }
 
 impl Verdict {
+    /// The verdict on an item that could not be answered.
+    pub(super) fn failed(row: &super::input::Row<'_>, reason: &str) -> Verdict {
+        Verdict { note: Some(reason.to_owned()), ..Verdict::new(row, Some(false)) }
+    }
+
     /// A verdict with nothing but its place and outcome.
     pub(super) fn new(row: &super::input::Row<'_>, correct: Option<bool>) -> Verdict {
         Verdict {
