@@ -21,6 +21,20 @@ pub struct Merged {
     pub rows: Vec<Object>,
 }
 
+/// Joins the answers of all shards of one run into `out`, a new file in its published form, if each item has
+/// exactly one.
+///
+/// # Errors
+/// [`Error::Usage`] if `out` exists, [`Error::Io`], and those of [`join`].
+pub fn merge(out: &Path, files: &[PathBuf]) -> Result<Merged> {
+    if out.exists() {
+        return Err(Error::usage("OUT", format!("{} exists; name a new file", out.display())));
+    }
+    let merged = join(files)?;
+    answers::write(out, merged.benchmark, &merged.rows)?;
+    Ok(merged)
+}
+
 /// Reads the answers of all shards of one run and checks that each item has exactly one.
 ///
 /// # Errors
@@ -79,19 +93,6 @@ pub fn join(files: &[PathBuf]) -> Result<Merged> {
     let mut rows: Vec<Object> = joined.into_values().map(|(_, row)| row).collect();
     rows.sort_by_key(|row| record::number(row, "index"));
     Ok(Merged { benchmark, rows })
-}
-
-impl Merged {
-    /// Writes the published form of the file; it must not exist.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if it does, [`Error::Io`].
-    pub fn write(&self, path: &Path) -> Result<()> {
-        if path.exists() {
-            return Err(Error::usage("OUT", format!("{} exists; name a new file", path.display())));
-        }
-        answers::write(path, self.benchmark, &self.rows)
-    }
 }
 
 fn published(row: &Object) -> Object {
