@@ -137,6 +137,41 @@ pub enum Error {
     /// The work is done as far as it could be; part of it is missing (exit code 3 of the command line).
     #[error("{0}")]
     Incomplete(String),
+    /// Answer files that are to be joined lack items.
+    #[error("{missing} of {total} items have no answer in these files (numbers {places}); {remedy}")]
+    MissingAnswers {
+        /// Items without an answer.
+        missing: usize,
+        /// Items of the run.
+        total: usize,
+        /// Their places in the run, from 0; the first few.
+        places: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Answer files that are to be joined both have the same answer to an item.
+    #[error("item {index} is in {} and again in {}; give each file once", first.display(), second.display())]
+    Duplicate {
+        /// Position of the item in the data, from 0.
+        index: usize,
+        /// A file that has it.
+        first: PathBuf,
+        /// The other, or the same.
+        second: PathBuf,
+    },
+    /// Answer files that are to be joined have different answers to an item.
+    #[error(
+        "item {index} has one answer in {} and another in {}; leave one of the files out",
+        first.display(), second.display()
+    )]
+    Conflict {
+        /// Position of the item in the data, from 0.
+        index: usize,
+        /// A file that has it.
+        first: PathBuf,
+        /// The other, or the same.
+        second: PathBuf,
+    },
     /// The user asked to stop (Ctrl-C).
     #[error("interrupted")]
     Interrupted,
@@ -153,6 +188,9 @@ impl Error {
                 | Error::Config { .. }
                 | Error::Weights { .. }
                 | Error::Tokenizer { .. }
+                | Error::Incomplete { .. }
+                | Error::Duplicate { .. }
+                | Error::Conflict { .. }
         )
     }
 

@@ -8,8 +8,7 @@
 //! The encoder delay is cut from mp3 (LAME tag) and ogg; symphonia ignores the edit list of m4a files, so
 //! AAC keeps its lead-in of 1024 to 2112 samples of near silence.
 
-use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read, SeekFrom};
 use std::path::Path;
 
 use symphonia::core::codecs::audio::{AudioCodecId, AudioDecoder, AudioDecoderOptions, well_known as codec};
@@ -86,7 +85,11 @@ impl WavLayout {
 }
 
 /// A RIFF/WAVE file of `file_len` bytes.
-pub(super) fn decode_wav(path: &Path, mut file: File, file_len: u64) -> Result<Waveform> {
+pub(super) fn decode_wav(
+    path: &Path,
+    mut file: impl MediaSource + 'static,
+    file_len: u64,
+) -> Result<Waveform> {
     let wav = wav_layout(path, &mut file, file_len)?;
     file.seek(SeekFrom::Start(wav.data_at)).map_err(Error::io("read", path))?;
     let source = Cursor::new(wav.header()).chain(file.take(wav.data_len.into()));
@@ -101,7 +104,7 @@ pub(super) fn decode_wav(path: &Path, mut file: File, file_len: u64) -> Result<W
 }
 
 /// Walks the chunks up to `data` and checks that what they declare is possible.
-fn wav_layout(path: &Path, file: &mut File, file_len: u64) -> Result<WavLayout> {
+fn wav_layout(path: &Path, file: &mut impl MediaSource, file_len: u64) -> Result<WavLayout> {
     let cut =
         || audio_error(path, "the wav header is incomplete: the file ends before its audio; copy it again");
     let (mut at, mut layout, mut fact) = (12u64, None, None);

@@ -9,8 +9,10 @@ mod decode;
 mod resample;
 
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{Cursor, Read};
 use std::path::Path;
+
+use symphonia::core::io::MediaSource;
 
 use self::decode::{CONVERT, bad};
 use crate::error::{Error, Result};
@@ -71,13 +73,32 @@ pub fn read_native(path: &Path) -> Result<Waveform> {
     if meta.len() == 0 {
         return bad(path, "the file is empty; export or download it again");
     }
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    decode_any(path, File::open(path).map_err(Error::io("read", path))?, meta.len())
+}
+
+/// Reads the bytes of any supported file, for example audio embedded in a table, as mono at `sample_rate`
+/// samples per second. `name` stands for the file in messages.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_bytes(name: &Path, bytes: Vec<u8>, sample_rate: u32) -> Result<Waveform> {
+    if sample_rate == 0 {
+        return Err(Error::usage("sample_rate", "the target rate must be at least 1 Hz"));
+    }
+    if bytes.is_empty() {
+        return bad(name, "the audio is empty; export or download it again");
+    }
+    let len = bytes.len() as u64;
+    Ok(decode_any(name, Cursor::new(bytes), len)?.resampled(sample_rate))
+}
+
+fn decode_any(path: &Path, mut source: impl MediaSource + 'static, len: u64) -> Result<Waveform> {
     let mut head = Vec::with_capacity(1024);
-    Read::by_ref(&mut file).take(1024).read_to_end(&mut head).map_err(Error::io("read", path))?;
-    file.rewind().map_err(Error::io("read", path))?;
+    Read::by_ref(&mut source).take(1024).read_to_end(&mut head).map_err(Error::io("read", path))?;
+    source.rewind().map_err(Error::io("read", path))?;
     match sniff(&head) {
-        Kind::Wav => decode::decode_wav(path, file, meta.len()),
-        Kind::Coded => decode::decode_coded(path, Box::new(file), None),
+        Kind::Wav => decode::decode_wav(path, source, len),
+        Kind::Coded => decode::decode_coded(path, Box::new(source), None),
         Kind::Foreign(what) => bad(path, format!("this is {what}, which is not supported; {CONVERT}")),
         Kind::NotAudio(what) => bad(path, format!("this is {what}, not audio; name an audio file")),
         Kind::Text => bad(path, "this is a text file, not audio; check that the download or path is right"),

@@ -6,6 +6,8 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand};
 use diffa::ModelPaths;
 
+use super::eval::{self, EvalArgs};
+use super::merge::{self, MergeArgs};
 use super::{compare_runs, score};
 
 const EXAMPLES: &str = "\
@@ -138,6 +140,12 @@ pub(super) enum Command {
     /// Writes a model with random weights: complete folders for measurements and tests, its answers gibberish.
     #[command(after_help = SYNTH_HELP)]
     Synth(SynthArgs),
+    /// Answers a public benchmark into a file that can be scored.
+    #[command(after_help = eval::HELP, mut_arg("preset", |preset| preset.default_value("exact")))]
+    Eval(Box<EvalArgs>),
+    /// Joins the answers of several shards of a benchmark run.
+    #[command(after_help = merge::HELP)]
+    Merge(MergeArgs),
     /// Scores a file of benchmark answers as the official programs do.
     #[command(after_help = score::HELP)]
     Score(Box<score::ScoreArgs>),

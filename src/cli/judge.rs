@@ -90,7 +90,7 @@ impl JudgeArgs {
             (settings.open_prompt, settings.qa_prompt) = (text.clone(), text);
         }
         let out = self.judged.clone().unwrap_or_else(|| file.with_extension("judged.jsonl"));
-        let bar = term.items("judging", 0);
+        let bar = term.items("judging", 0, 0);
         let mut resumed = None;
         let mut observe = |progress: Progress| {
             if resumed.is_none() {

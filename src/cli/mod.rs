@@ -8,10 +8,12 @@ mod bench;
 mod canvas;
 mod compare_runs;
 mod devices;
+mod eval;
 mod generate;
 mod interrupt;
 mod judge;
 mod load;
+mod merge;
 mod plan;
 mod quantize;
 mod report;
@@ -59,6 +61,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Synth(args) => synth::run(&term, args),
         Command::Score(args) => score::run(&term, args),
         Command::Report(args) => compare_runs::run(args),
+        Command::Eval(args) => eval::run(&term, &cli.global, args),
+        Command::Merge(args) => merge::run(args),
         Command::Bench(BenchCommand::Decode(args)) => bench::decode(&term, &cli.global, args),
     };
     match done {

@@ -309,7 +309,7 @@ pub(super) fn device_type(kind: wgpu::DeviceType) -> &'static str {
 }
 
 /// All decode settings, by the names that the reference's traces use where they have them.
-fn settings(options: &DecodeOptions) -> Object {
+pub(super) fn settings(options: &DecodeOptions) -> Object {
     let (mut threshold, mut factor, mut profile) = (Value::Null, Value::Null, Value::Null);
     let rule = match options.rule {
         Rule::Quota => "quota",

@@ -7,12 +7,17 @@ use super::args::DecodeArgs;
 /// Options for these arguments, checked, but still without the end tokens (see [`add_end_tokens`]).
 pub(super) fn decode_options(args: &DecodeArgs, is_demo: bool) -> Result<DecodeOptions> {
     let usual = if is_demo { DecodeOptions::new(16, 16, 16) } else { DecodeOptions::default() };
+    decode_options_from(args, &usual)
+}
+
+/// The same for a request whose usual lengths are others.
+pub(super) fn decode_options_from(args: &DecodeArgs, usual: &DecodeOptions) -> Result<DecodeOptions> {
     let mut options = DecodeOptions {
         temperature: args.temperature,
         cfg_scale: args.cfg_scale,
         remasking: args.remasking.parse()?,
         seed: args.seed,
-        ..with_lengths(args.steps, args.block_length, args.gen_length, &usual)
+        ..with_lengths(args.steps, args.block_length, args.gen_length, usual)
     };
     preset(args)?.apply(&mut options, &[]);
     if let Some(rule) = &args.rule {

@@ -97,9 +97,12 @@ impl Terminal {
         )
     }
 
-    /// A bar that counts answers; its message says what is the matter.
-    pub(super) fn items(&self, doing: &str, total: usize) -> ProgressBar {
-        self.bar(doing, total as u64, "{prefix:>9} {bar:30} {pos}/{len}, {per_sec}, {eta} left{msg}")
+    /// A bar that counts items, `done` of which an earlier run did; its message follows the rest.
+    pub(super) fn items(&self, doing: &str, done: usize, total: usize) -> ProgressBar {
+        let template = "{prefix:>9} {bar:30} {pos}/{len}, {per_sec}, {eta} left{msg}";
+        let bar = self.bar(doing, total as u64, template).with_position(done as u64);
+        bar.reset_eta();
+        bar
     }
 
     /// A sign of life for work of unknown length.

@@ -128,7 +128,9 @@ pub fn table(
         runs.push(Run {
             name: names[at].clone(),
             file: answers.path.clone(),
-            settings: shared(&answers.rows, "settings", |row, key| row.get(key).map(ToString::to_string)),
+            settings: shared(&answers.rows, "settings", |row, key| {
+                row.recorded(key).map(ToString::to_string)
+            }),
             answers: scores_here.answers,
             errors: scores_here.errors,
             score,
@@ -161,7 +163,7 @@ fn shared(rows: &[Row], key: &str, read: impl Fn(&Row, &str) -> Option<String>) 
 /// The presets, with the files' names where presets are not noted or not distinct.
 fn names(answers: &[Answers]) -> Vec<String> {
     let preset = |answers: &Answers| {
-        shared(&answers.rows, "preset", |row, key| Some(row.get(key)?.as_text()?.to_owned()))
+        shared(&answers.rows, "preset", |row, key| Some(row.recorded(key)?.as_text()?.to_owned()))
     };
     let presets: Vec<Option<String>> = answers.iter().map(preset).collect();
     let name = |(answers, preset): (&Answers, &Option<String>)| {

@@ -40,6 +40,12 @@ impl Item<'_> {
         Some(value.label())
     }
 
+    /// The clip: a field of the data, or what `diffa eval` noted where the data embeds its clips.
+    fn clip(&self) -> Option<String> {
+        let noted = || self.row.recorded("audio").filter(|value| **value != Json::Null).map(Json::label);
+        self.first(&["audio_path", "audio", "audio_id"]).or_else(noted)
+    }
+
     fn choices(&self) -> Vec<String> {
         if let Some(Json::List(choices)) = self.row.get("choices") {
             return choices.iter().map(Json::label).collect();
@@ -82,7 +88,7 @@ impl Item<'_> {
                     @if let Some(nfe) = self.nfe { span { (nfe) " forwards" } }
                     @if let Some(note) = &verdict.note { span { (note) } }
                 }
-                (clips.player(self.first(&["audio_path", "audio", "audio_id"]).as_deref()))
+                (clips.player(self.clip().as_deref()))
                 dl {
                     (field("question", self.first(&["question", "prompt", "instruction"])))
                     @if !choices.is_empty() {

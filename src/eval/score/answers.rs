@@ -9,20 +9,7 @@ use std::path::{Path, PathBuf};
 use super::input::{self, Row};
 use super::{Evaluator, Scores, score_rows};
 use crate::error::{Error, Result};
-
-/// The subsets of VoiceBench and their rules.
-const SUBSETS: [(&str, Evaluator); 10] = [
-    ("alpacaeval", Evaluator::Open),
-    ("alpacaeval_full", Evaluator::Open),
-    ("commoneval", Evaluator::Open),
-    ("wildvoice", Evaluator::Open),
-    ("sd-qa", Evaluator::Qa),
-    ("openbookqa", Evaluator::Mcq),
-    ("mmsu", Evaluator::Mcq),
-    ("bbh", Evaluator::Bbh),
-    ("ifeval", Evaluator::Ifeval),
-    ("advbench", Evaluator::Harm),
-];
+use crate::eval::benchmark::{SUBSETS, evaluator_of_subset};
 
 /// What the user calls the rules: a benchmark, an evaluator, or VoiceBench as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +68,9 @@ impl Answers {
                 let named = named_by(path);
                 let mut parts: Vec<Answers> = Vec::new();
                 for row in rows {
-                    let own = row.get("subset").and_then(|subset| subset.as_text());
+                    let own = row.recorded("subset").and_then(|subset| subset.as_text());
                     let (subset, split) = match own.filter(|subset| evaluator_of(subset).is_ok()) {
-                        Some(subset) => (subset.to_owned(), row.get("split").map(|split| split.label())),
+                        Some(subset) => (subset.to_owned(), row.recorded("split").map(|split| split.label())),
                         None => named.clone().map(|(subset, split)| (subset.to_owned(), split)).ok_or_else(
                             || {
                                 let known = SUBSETS.map(|(name, _)| name).join(", ");
@@ -156,7 +143,7 @@ impl Answers {
 
 /// The rules of a VoiceBench subset.
 fn evaluator_of(subset: &str) -> Result<Evaluator> {
-    SUBSETS.iter().find(|(name, _)| *name == subset).map(|(_, evaluator)| *evaluator).ok_or_else(|| {
+    evaluator_of_subset(subset).ok_or_else(|| {
         let known = SUBSETS.map(|(name, _)| name).join(", ");
         Error::usage("--subset", format!("`{subset}` is unknown; choose one of {known}"))
     })

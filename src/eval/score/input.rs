@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::json::{Json, Malformed};
 use crate::error::{Error, Result};
+use crate::eval::record::RECORD;
 
 /// One answer and where it was read.
 #[derive(Debug, Clone)]
@@ -92,6 +93,20 @@ fn bad(path: &Path, place: impl Into<String>, reason: impl Into<String>) -> Erro
 }
 
 impl Row {
+    /// A row that was never in a file.
+    pub(super) fn single(text: &str) -> Option<Row> {
+        Some(Row { path: Path::new("row").into(), unit: "row", number: 1, value: Json::parse(text).ok()? })
+    }
+
+    /// What `diffa eval` noted of this item or of its run, or else the row's own field of that name, as other
+    /// programs may write it.
+    pub(in crate::eval) fn recorded(&self, key: &str) -> Option<&Json> {
+        let item = self.get(RECORD);
+        let run = item.and_then(|item| item.get("run"));
+        let settings = run.and_then(|run| run.get("settings"));
+        [item, run, settings].into_iter().flatten().find_map(|noted| noted.get(key)).or_else(|| self.get(key))
+    }
+
     /// The error for something wrong with this row.
     pub(in crate::eval) fn error(&self, reason: impl Into<String>) -> Error {
         bad(&self.path, format!("{} {}", self.unit, self.number), reason)
@@ -135,9 +150,9 @@ impl Row {
         self.get(key).map_or_else(String::new, Json::label)
     }
 
-    /// The number under `key`, if there is one and it is finite.
+    /// The number recorded under `key`, if there is one and it is finite.
     pub(in crate::eval) fn number_at(&self, key: &str) -> Option<f64> {
-        match self.get(key)? {
+        match self.recorded(key)? {
             number @ Json::Number(_) => number.as_number().filter(|number| number.is_finite()),
             _ => None,
         }
@@ -169,6 +184,9 @@ impl Row {
     ///
     /// A judge or a later program may note errors of its own under that name, so an answer outweighs it.
     pub(in crate::eval) fn failure(&self) -> Option<String> {
+        if let Some(reason) = self.get(RECORD).and_then(|record| record.get("error")) {
+            return Some(reason.label());
+        }
         let error = self.get("error").filter(|error| error.is_truthy())?;
         let answered = ["response", "model_prediction"].iter().filter_map(|key| self.get(key));
         answered.into_iter().all(|answer| *answer == Json::Null).then(|| error.label())

@@ -27,7 +27,10 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::eval::Object;
+use crate::eval::benchmark::evaluator_of_subset;
 pub use answers::{Answers, Benchmark};
+pub(super) use open_qa::holds_reference;
 pub use report::{Draw, InstructionVerdict, Metric, Scores, Table, TableRow, Unit, Verdict};
 pub use stats::{Comparison, Difference, Interval, McNemar, Outcomes, compare};
 
@@ -115,7 +118,30 @@ pub fn score_file(evaluator: Evaluator, path: &Path) -> Result<Scores> {
 
 /// Scores the answers in `path`, with a seed for the sample of the official random draws.
 pub fn score_file_seeded(evaluator: Evaluator, path: &Path, seed: u64) -> Result<Scores> {
-    score_rows(evaluator, &input::read(path)?, seed)
+    let mut rows = input::read(path)?;
+    let all = rows.len();
+    // A run over several VoiceBench subsets has them in one file.
+    let is_foreign = |row: &input::Row| {
+        let subset = row.recorded("subset").and_then(|subset| subset.as_text());
+        subset.and_then(evaluator_of_subset).is_some_and(|other| other != evaluator)
+    };
+    rows.retain(|row| !is_foreign(row));
+    if rows.is_empty() && all > 0 {
+        let reason = format!("no answer in {} is of a subset that `{evaluator}` scores", path.display());
+        return Err(Error::usage("evaluator", reason));
+    }
+    let mut scores = score_rows(evaluator, &rows, seed)?;
+    if rows.len() < all {
+        scores.notes.push(format!("{} answers of other subsets are left out", all - rows.len()));
+    }
+    Ok(scores)
+}
+
+/// Whether a single answer is right, if a rule and no chance decides it.
+pub(super) fn verdict(evaluator: Evaluator, answer: &Object) -> Option<bool> {
+    let text = serde_json::to_string(answer).ok()?;
+    let scores = score_rows(evaluator, &[input::Row::single(&text)?], 0).ok()?;
+    scores.verdicts.first()?.correct
 }
 
 fn score_rows(evaluator: Evaluator, rows: &[input::Row], seed: u64) -> Result<Scores> {

@@ -98,6 +98,11 @@ fn normalised(text: &str) -> String {
     python::split(&text).collect::<Vec<_>>().join(" ")
 }
 
+/// Whether PEDANT accepts a response without asking its classifier.
+pub(in crate::eval) fn holds_reference(response: &str, reference: &str) -> bool {
+    normalised(response).contains(&normalised(reference))
+}
+
 /// Counts judge votes; percentages, as published.
 pub(super) fn score_qa(rows: &[Row]) -> Result<Scores> {
     let mut verdicts = Vec::with_capacity(rows.len());
@@ -122,7 +127,7 @@ pub(super) fn score_qa(rows: &[Row]) -> Result<Scores> {
         }
         if row.get("reference").is_some() && row.get("response").is_some() {
             compared += 1;
-            if normalised(row.text("response")?).contains(&normalised(row.text("reference")?)) {
+            if holds_reference(row.text("response")?, row.text("reference")?) {
                 contained += 1;
                 verdict.note =
                     Some(verdict.note.map_or_else(String::new, |note| note + "; ") + "holds the reference");
