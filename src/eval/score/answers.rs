@@ -93,7 +93,7 @@ impl Answers {
         }
     }
 
-    /// Reads a file whose benchmark is told by its rows: MMSU has `answer_gt`, MMAU `audio_id` and `choices`,
+    /// Reads a file whose benchmark is told by its rows: MMSU has `answer_gt`, MMAU `answer` and `choices`,
     /// everything else is VoiceBench.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Answers {
         let all_have = |key: &str| rows.iter().all(|row| row.get(key).is_some());
         let benchmark = match () {
             () if all_have("answer_gt") => Benchmark::One(Evaluator::Mmsu),
-            () if all_have("audio_id") && all_have("choices") => Benchmark::One(Evaluator::Mmau),
+            () if all_have("answer") && all_have("choices") => Benchmark::One(Evaluator::Mmau),
             () => Benchmark::VoiceBench,
         };
         Answers::read(path, benchmark, None)
