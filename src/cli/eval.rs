@@ -23,12 +23,15 @@ use super::{interrupt, load, report, settings};
 
 pub(super) const HELP: &str = "\
 MMSU is read from its jsonl, MMAU from its json, VoiceBench from a Parquet file of the Hugging Face hub, a jsonl with \
-an `audio` path per line, or a folder of such files (`--filter subset=openbookqa` takes one subset). The preset is \
-`exact` and the lengths are the published ones (mmsu 4/4/4, mmau and voicebench 16/16/16) unless given.
+an `audio` path per line, or a folder of such files (`--filter subset=openbookqa` takes one subset).
+
+Lengths: steps, block and answer are the published ones (mmsu 4/4/4, mmau and voicebench 16/16/16) unless given; \
+what is left out follows from what is given, as for `diffa ask`. The preset is `exact` unless given.
 
 Each answer is written at once: after a crash or Ctrl-C the same command with --resume goes on, and --resume starts \
 a file that is not there. The file holds the fields of the official one and a field `diffa`: which item it is, \
-seconds, forwards, settings, or the error of an item that could not be answered. MMAU's is one JSON array once it is \
+seconds, forwards, settings, or the error of an item that could not be answered, which counts as wrong (the \
+published MMSU program leaves out items without a clip instead). MMAU's is one JSON array once it is \
 complete, and lines until then. Several machines: --shard, then `diffa merge`; see docs/CLUSTER.md.
 
 Examples:
