@@ -299,7 +299,7 @@ fn a_synthetic_model_answers() {
 
 #[test]
 fn help_is_help_and_quiet_is_quiet() {
-    for command in ["ask", "generate", "stages", "devices", "synth", "bench"] {
+    for command in ["ask", "generate", "stages", "devices", "synth", "bench", "eval", "merge"] {
         let help = stdout_of(&[command, "--help"]);
         assert!(help.contains("Usage: diffa"), "{help}");
     }

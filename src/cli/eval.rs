@@ -13,7 +13,7 @@ use diffa::eval::select::{Selected, Selection};
 use diffa::eval::{Object, dataset};
 use diffa::model::Part;
 use diffa::text::DEFAULT_SYSTEM;
-use diffa::{DecodeOptions, Error, ModelPaths, Result};
+use diffa::{DecodeOptions, Error, ModelPaths, Quantization, Result};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -23,12 +23,15 @@ use super::{interrupt, load, report, settings};
 
 pub(super) const HELP: &str = "\
 MMSU is read from its jsonl, MMAU from its json, VoiceBench from a Parquet file of the Hugging Face hub, a jsonl with \
-an `audio` path per line, or a folder of such files (`--filter subset=openbookqa` takes one subset). The preset is \
-`exact` and the lengths are the published ones (mmsu 4/4/4, mmau and voicebench 16/16/16) unless given.
+an `audio` path per line, or a folder of such files (`--filter subset=openbookqa` takes one subset).
+
+Lengths: steps, block and answer are the published ones (mmsu 4/4/4, mmau and voicebench 16/16/16) unless given; \
+what is left out follows from what is given, as for `diffa ask`. The preset is `exact` unless given.
 
 Each answer is written at once: after a crash or Ctrl-C the same command with --resume goes on, and --resume starts \
 a file that is not there. The file holds the fields of the official one and a field `diffa`: which item it is, \
-seconds, forwards, settings, or the error of an item that could not be answered. MMAU's is one JSON array once it is \
+seconds, forwards, settings, or the error of an item that could not be answered, which counts as wrong (the \
+published MMSU program leaves out items without a clip instead). MMAU's is one JSON array once it is \
 complete, and lines until then. Several machines: --shard, then `diffa merge`; see docs/CLUSTER.md.
 
 Examples:
@@ -198,17 +201,20 @@ fn run_settings(paths: &ModelPaths, preset: &str, options: &DecodeOptions, syste
 
 /// What tells models apart, wherever on a machine they are: names of the folders given, size of the weights.
 fn model(paths: &ModelPaths) -> Result<Value> {
+    let quantized = Quantization::ALL.iter().find(|(_, known)| Some(*known) == paths.quantize);
+    let quantize = quantized.map(|(name, _)| *name);
     if paths.is_demo() {
-        return Ok("demo".into());
+        return Ok(quantize.map_or("demo".into(), |name| format!("demo {name}").into()));
     }
     let name = |path: &Option<PathBuf>| {
         let full = path.as_ref().and_then(|path| path.canonicalize().ok());
         full.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
     };
     let bytes = paths.load_bytes(&[Part::Whisper, Part::Adapters, Part::Llm])?;
-    let ModelPaths { model, llm, whisper, adapters } = paths;
+    let ModelPaths { model, llm, whisper, adapters, quantize: _ } = paths;
     Ok(json!({
         "model": name(model), "llm": name(llm), "whisper": name(whisper), "adapters": name(adapters), "bytes": bytes,
+        "quantize": quantize,
     }))
 }
 

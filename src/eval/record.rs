@@ -3,8 +3,6 @@
 //! It stands beside the published fields, which official scorers read and which do not depend on it. Each row has
 //! the whole record, so that a file can be cut, joined and compared without anything beside it.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
 use crate::eval::Object;
@@ -96,11 +94,6 @@ pub(super) fn number(row: &Object, key: &str) -> Option<usize> {
 /// Why a row has no answer, if it has none.
 pub fn failure(row: &Object) -> Option<&str> {
     of(row)?.get("error")?.as_str()
-}
-
-/// The clip of a row.
-pub fn clip(row: &Object) -> Option<PathBuf> {
-    of(row)?.get("audio")?.as_str().map(PathBuf::from)
 }
 
 /// The first difference between two values, by the path of keys that leads to it.

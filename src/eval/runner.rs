@@ -131,11 +131,11 @@ pub fn pending(benchmark: Benchmark, run: &Run, selected: &Selected, rows: &[Obj
 
 /// Answers `due` in order, one at a time. `watch` may end the run with an error, which is returned; all rows until then stay.
 ///
-/// A [`crate::decode::Session`] could decode several items at once, each as if alone. It does not pay: over 16
-/// items of the demo's benchmarks on a software adapter, batches of 2 to 16 took 0.8 to 1.1 times the time of
-/// single ones at 4 steps and 0.9 to 1.7 times at 16, since prompts are padded to the longest; at the
-/// released size a single clip already gives the matrix kernels about 550 rows. A batch would also lose more work
-/// to a crash and keep finished answers waiting.
+/// A [`crate::decode::Session`] could decode several items at once, each as if alone. Tried on 16 items of the
+/// demo's benchmarks and a software adapter, batches of 2 to 16 saved a fifth of the decoding at 4 steps, a tenth at
+/// best at 16 and up to 70 % more was needed there, since prompts are padded to the longest. At the released size a
+/// single clip gives the matrix kernels about 550 rows already. A batch would also lose more work to a crash.
+/// Measure again where a GPU is left idle by one item.
 ///
 /// # Errors
 /// Those of the device and of writing the file; with `strict` also those of an item. Whatever is wrong with a
