@@ -33,9 +33,12 @@ const CORE: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
 
 /// The shortest list of optional features with which the module is valid.
 fn needs(module: &Module) -> Result<(Vec<&'static str>, ModuleInfo), String> {
-    let valid = |capabilities| Validator::new(ValidationFlags::all(), capabilities).validate(module);
+    let valid = |capabilities| {
+        let result = Validator::new(ValidationFlags::all(), capabilities).validate(module);
+        result.map_err(|e| format!("{:?}", e.into_inner()))
+    };
     let mut enough = OPTIONAL.iter().fold(CORE, |all, (_, capability)| all | *capability);
-    let mut info = valid(enough).map_err(|e| format!("{:?}", e.into_inner()))?;
+    let mut info = valid(enough)?;
     for (_, capability) in OPTIONAL {
         if let Ok(less) = valid(enough - *capability) {
             (enough, info) = (enough - *capability, less);
@@ -103,12 +106,8 @@ fn lacking(needs: &[&str], missing: &[&str]) -> Option<Value> {
     needs.iter().find(|need| missing.contains(need)).map(|need| json!({ "needs": need }))
 }
 
-/// Writes one variant's files; the judges' entries by column of the table.
-fn export(
-    folder: &Path,
-    stem: &str,
-    text: &str,
-) -> Result<(Vec<&'static str>, Map<String, Value>), Box<dyn Error>> {
+/// Writes one variant's files. Returns what it needs, and the judges' entries by column of the table.
+fn export(folder: &Path, stem: &str, text: &str) -> Result<(Value, Map<String, Value>), Box<dyn Error>> {
     let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
     let (needs, info) = needs(&module)?;
     let mut columns = Map::new();
@@ -147,7 +146,7 @@ fn export(
         columns.insert(translated.into(), first);
         columns.insert(compiled.into(), second);
     }
-    Ok((needs, columns))
+    Ok((json!(needs), columns))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -6,6 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 export MESA_SHADER_CACHE_DISABLE=true __GL_SHADER_DISK_CACHE=0
+# Without one, older Mesas complain about it.
+export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
 document=docs/PORTABILITY.md
 found=$(mktemp)
 trap 'rm -f "$found"' EXIT

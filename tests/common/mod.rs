@@ -7,10 +7,16 @@ use std::sync::OnceLock;
 use diffa::{AdapterChoice, Gpu};
 use serde_json::Value;
 
-/// The adapter all tests of a file share. No adapter is a failure, never a skip.
+/// The adapter all tests of a file share. No adapter is a failure, never a skip. With
+/// `DIFFA_TEST_LIMITS=default` it is opened without any feature and with WebGPU's default limits.
 pub fn gpu() -> Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
-    GPU.get_or_init(|| match Gpu::open(&AdapterChoice::default()) {
+    let open = match std::env::var("DIFFA_TEST_LIMITS").as_deref() {
+        Ok("default") => Gpu::open_with_default_limits,
+        Ok(other) => panic!("DIFFA_TEST_LIMITS is `{other}`; `default` is the only value"),
+        Err(_) => Gpu::open,
+    };
+    GPU.get_or_init(|| match open(&AdapterChoice::default()) {
         Ok(gpu) => {
             // `scripts/mesa.sh` says which driver it brings: a fallback to another one is a failure too.
             let driver = std::env::var("DIFFA_TEST_DRIVER").unwrap_or_default();
