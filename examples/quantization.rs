@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use diffa::{Clip, DecodeOptions, Diffa, Gpu, ModelPaths, Quantization, audio, text};
+use diffa::{Clip, DecodeOptions, Diffa, Gpu, ModelPaths, Preset, Quantization, audio, text};
 use serde_json::Value;
 
 type Failure = Box<dyn std::error::Error>;
@@ -40,7 +40,8 @@ fn run(gpu: &Gpu, root: &Path, items: &[Value], quantize: Option<Quantization>) 
             heard = Some((path.to_string(), diffa.hear(&samples)?));
         }
         let Some((_, clip)) = &heard else { continue };
-        let options = DecodeOptions::new(16, 16, 16);
+        let mut options = DecodeOptions::new(16, 16, 16);
+        Preset::Balanced.apply(&mut options, &diffa.stop_ids());
         let question = item["question"].as_str().unwrap_or_default();
         let prompt = diffa.audio_prompt(question, text::DEFAULT_SYSTEM)?;
         run.logits.push(first_logits(&diffa, &prompt, clip, &options)?);

@@ -188,7 +188,7 @@ impl Error {
                 | Error::Config { .. }
                 | Error::Weights { .. }
                 | Error::Tokenizer { .. }
-                | Error::Incomplete { .. }
+                | Error::MissingAnswers { .. }
                 | Error::Duplicate { .. }
                 | Error::Conflict { .. }
         )

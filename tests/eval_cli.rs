@@ -265,7 +265,7 @@ fn broken_items_are_recorded_and_strict_stops_at_them() {
     let verdicts: Vec<&Value> =
         scores["verdicts"].as_array().unwrap().iter().map(|v| &v["correct"]).collect();
     assert_eq!((verdicts[1], verdicts[2]), (&json!(false), &json!(false)));
-    assert!(scores["notes"].to_string().contains("2 items could not be answered"), "{}", scores["notes"]);
+    assert!(scores["notes"].to_string().contains("2 questions have an error"), "{}", scores["notes"]);
     // A refusal is the right answer in advbench; an error is none.
     let adv = folder.path().join("advbench.jsonl");
     fs::copy(&out, &adv).unwrap();
