@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use diffa::Error;
 
-use args::{BenchCommand, Cli, Command};
+use args::{Cli, Command};
 use terminal::Terminal;
 
 /// Exit codes; 2 is also what clap uses for bad usage.
@@ -49,7 +49,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Devices(args) => devices::run(&cli.global, args),
         Command::Synth(args) => synth::run(&term, args),
         Command::Score(args) => score::run(args),
-        Command::Bench(BenchCommand::Decode(args)) => bench::decode(&term, &cli.global, args),
+        Command::Bench(command) => bench::run(&term, &cli.global, command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@ pub mod plan;
 pub mod readback;
 pub mod shader;
 pub mod tensor;
+pub mod timing;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
