@@ -16,16 +16,17 @@ kernel! {
 }
 
 kernel! {
-    /// out[i] = sum of 16 chains s = s x[i] + (1 - x[i]), 2 n_steps steps long: the multiply peak
+    /// out[i] = sum of 8 chains s = s x[i] + (1 - x[i]), UNROLL n_steps steps long: the multiply peak
     PEAK_MULTIPLY = "peak_multiply" {
         params: PeakMultiplyParams { len: u32, n_steps: u32 },
         bindings: [read x, write out],
         slots: [],
-        consts: [],
+        consts: [UNROLL: 16 | 4 | 32],
     }
 }
 
 const LANES: usize = 64;
+const CHAINS: u64 = 8;
 
 /// Copies `x` to `out`, two tensors of the same number of whole vec4s.
 pub fn peak_copy(plan: &mut PlanBuilder, x: &Tensor, out: &Tensor) -> Result<()> {
@@ -36,18 +37,18 @@ pub fn peak_copy(plan: &mut PlanBuilder, x: &Tensor, out: &Tensor) -> Result<()>
     plan.dispatch(&PEAK_COPY, Variant::default(), params, &[x, out], linear_grid(len.div_ceil(LANES)), cost)
 }
 
-/// Runs the chains for every element of `x` `[len]` -> `out` `[len]`.
-pub fn peak_multiply(plan: &mut PlanBuilder, x: &Tensor, n_steps: usize, out: &Tensor) -> Result<()> {
+/// Runs the chains for every element of `x` `[len]` -> `out` `[len]`, `unroll` steps to a turn of the loop.
+pub fn peak_multiply(
+    plan: &mut PlanBuilder,
+    x: &Tensor,
+    (n_steps, unroll): (usize, u32),
+    out: &Tensor,
+) -> Result<()> {
     let len = x.len();
     out.expect_len("peak_multiply", len)?;
-    let cost = Cost { flops: (2 * 32 * n_steps * len) as u64, bytes: 8 * len as u64 };
+    let steps = (n_steps * unroll as usize * len) as u64;
+    let cost = Cost { flops: 2 * CHAINS * steps, bytes: 8 * len as u64 };
     let params = PeakMultiplyParams { len: len as u32, n_steps: n_steps as u32 };
-    plan.dispatch(
-        &PEAK_MULTIPLY,
-        Variant::default(),
-        params,
-        &[x, out],
-        linear_grid(len.div_ceil(LANES)),
-        cost,
-    )
+    let variant = Variant::default().with("UNROLL", unroll);
+    plan.dispatch(&PEAK_MULTIPLY, variant, params, &[x, out], linear_grid(len.div_ceil(LANES)), cost)
 }
