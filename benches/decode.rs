@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use diffa::bench::decode::measure;
 use diffa::decode::Prompt;
-use diffa::decode::measure::measure;
 use diffa::{Cache, DecodeOptions, Diffa, Gpu, ModelPaths, Preset, Rule};
 
 /// Rows before the answer; a 30 s clip and a short question are about 450, less keeps the bench short.

@@ -1,4 +1,4 @@
-//! Time of every kernel on real and realistic shapes: `cargo bench --bench kernels [-- FILTER]`.
+//! Time of every kernel on real shapes, the cases of `diffa bench kernels` under criterion: `cargo bench --bench kernels [-- FILTER]`.
 //!
 //! The adapter is named first, and rates are printed after each kernel (device time where there are
 //! timestamps). With `--test`, as in CI, the shapes that a software adapter runs quickly run once.
@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use diffa::bench::Runner;
-use diffa::ops::cases::cases;
+use diffa::bench::kernels::{Selection, planned};
 use diffa::{AdapterChoice, Gpu};
+
+/// With `--test`, operations of a case that runs once, at most.
+const ONCE_FLOPS: u64 = 100_000_000;
 
 fn main() {
     let gpu = Gpu::open(&AdapterChoice::default()).expect("the benchmark needs a GPU adapter");
@@ -22,29 +25,33 @@ fn main() {
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(500))
         .configure_from_args();
-    for case in cases().into_iter().filter(|case| case.benched) {
-        // Workgroup tiles of this size take minutes on a CPU.
-        let too_slow = case.bench_only && (once || software && case.kernel == "matmul_tile");
-        if too_slow {
+    let rows = Selection::default_rows(&gpu);
+    for planned in planned(&rows, false) {
+        // Register tiles are fast everywhere; workgroup tiles of this size take minutes on a CPU.
+        let too_slow = software && ["matmul_tile", "matmul_naive"].contains(&planned.case.kernel)
+            || once && planned.flops.is_some_and(|flops| flops > ONCE_FLOPS);
+        if planned.case.bench_only && once || planned.flops.is_some() && too_slow && !planned.through_op {
             continue;
         }
         let mut runner = None;
         let mut last = None;
-        criterion.bench_function(&case.to_string(), |bencher| {
+        criterion.bench_function(&format!("{} / {}", planned.name, planned.variant()), |bencher| {
             // Only here is it known that the filter lets the case through.
-            let runner = runner.get_or_insert_with(|| Runner::new(&gpu, &case).expect("the case runs"));
+            let runner =
+                runner.get_or_insert_with(|| Runner::new(&gpu, &planned.case).expect("the case runs"));
             bencher.iter_custom(|n| {
                 let n = u32::try_from(n).unwrap_or(u32::MAX);
-                let measured = runner.measure(n).expect("the case runs");
-                last = Some(measured);
-                measured.wall * n
+                let sample = runner.sample(n).expect("the case runs");
+                last = Some((sample, runner.cost()));
+                Duration::from_secs_f64(sample.wall) * n
             });
         });
-        if let Some(measured) = last {
-            let (flops, bytes) = (measured.gflop_per_s(), measured.gbyte_per_s());
+        if let Some((sample, cost)) = last {
+            let seconds = sample.device.unwrap_or(sample.wall).max(1e-9);
+            let (flops, bytes) = (cost.flops as f64 / seconds / 1e9, cost.bytes as f64 / seconds / 1e9);
             println!(
                 "    {:?} per run, {flops:.2} GFLOP/s, {bytes:.2} GB/s",
-                measured.gpu.unwrap_or(measured.wall)
+                Duration::from_secs_f64(seconds)
             );
         }
     }

@@ -1,4 +1,4 @@
-//! The command line: `diffa ask`, `generate`, `stages`, `devices`, `synth`.
+//! The command line: `diffa ask`, `generate`, `stages`, `devices`, `synth`, `score`, `bench`.
 
 mod cli;
 

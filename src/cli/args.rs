@@ -6,6 +6,7 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 use clap::{Args, Parser, Subcommand};
 use diffa::ModelPaths;
 
+use super::bench::BenchCommand;
 use super::eval::{self, EvalArgs};
 use super::merge::{self, MergeArgs};
 use super::{compare_runs, score};
@@ -19,6 +20,7 @@ Examples:
   diffa stages clip.wav --out stages.safetensors              intermediate results, for comparison
   diffa devices                                               which GPUs there are
   diffa synth --shape s --out DIR                             random weights, for measurements
+  diffa bench kernels --html kernels.html                     how fast this adapter is, kernel by kernel
 
 Exit codes: 0 done, 1 failed, 2 bad usage or input, 3 incomplete (a judge that failed), 130 interrupted (Ctrl-C).";
 
@@ -66,14 +68,6 @@ Examples:
   diffa devices
   diffa devices --backend vulkan --json
   diffa --adapter radeon devices                              only those whose name has `radeon` in it";
-
-const BENCH_DECODE_HELP: &str = "\
-Columns: NFE forwards; rows fed to the transformer; GFLOP of all dispatches; seconds of all steps; tokens \
-committed per forward; work and time as ratios against the exact decoder in the same run.
-
-Examples:
-  diffa bench decode
-  diffa bench decode --llm DIR --settings 16/16/16 --seconds 60 --json";
 
 const SYNTH_HELP: &str = "\
 Shapes: tiny 1.3 MB, s 0.2 GB, m 0.9 GB, 8b 16.5 GB (the released sizes). The same seed gives the same bytes.
@@ -152,38 +146,9 @@ pub(super) enum Command {
     /// Several runs of one benchmark in one table: accuracy, seconds and forwards for an answer.
     #[command(after_help = compare_runs::HELP)]
     Report(compare_runs::ReportArgs),
-    /// Measures.
+    /// Measures kernels, models, loads and decodes, and compares measurements.
     #[command(subcommand)]
     Bench(BenchCommand),
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum BenchCommand {
-    /// Every decoder on one checkpoint: forwards, rows, work and time, as ratios against the exact one.
-    #[command(after_help = BENCH_DECODE_HELP)]
-    Decode(BenchDecodeArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct BenchDecodeArgs {
-    /// Model folder with `llada/` in it. Without it and --llm the built-in demo model is measured.
-    #[arg(long, value_name = "DIR")]
-    pub(super) model: Option<PathBuf>,
-    /// LLaDA folder, instead of the one in --model.
-    #[arg(long, value_name = "DIR")]
-    pub(super) llm: Option<PathBuf>,
-    /// Rows before the answer; a 30 s clip and a short question are about 450.
-    #[arg(long, value_name = "N", default_value_t = 450, value_parser = length(), allow_negative_numbers = true)]
-    pub(super) rows: usize,
-    /// Lengths to measure, separated by commas; the published ones and a long one if not given.
-    #[arg(long, value_name = "STEPS/BLOCK/LENGTH")]
-    pub(super) settings: Option<String>,
-    /// Time for each decode; fixed schedules that take longer are extrapolated and marked with ~.
-    #[arg(long, value_name = "S", default_value_t = 20.0, allow_negative_numbers = true)]
-    pub(super) seconds: f64,
-    /// One JSON object instead of a table.
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -331,7 +296,7 @@ pub(super) struct OutputArgs {
 /// Longest answer; far beyond what the attention of any adapter can take in reasonable time.
 const MAX_LENGTH: u64 = 65_536;
 
-fn length() -> RangedU64ValueParser<usize> {
+pub(super) fn length() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=MAX_LENGTH)
 }
 

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use diffa::Error;
 
-use args::{BenchCommand, Cli, Command};
+use args::{Cli, Command};
 use terminal::Terminal;
 
 /// Exit codes; 2 is also what clap uses for bad usage.
@@ -63,7 +63,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Report(args) => compare_runs::run(args),
         Command::Eval(args) => eval::run(&term, &cli.global, args),
         Command::Merge(args) => merge::run(args),
-        Command::Bench(BenchCommand::Decode(args)) => bench::decode(&term, &cli.global, args),
+        Command::Bench(command) => bench::run(&term, &cli.global, command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use diffa::decode::StepReport;
+use diffa::gpu::caps;
 use diffa::text::{DEFAULT_SYSTEM, Tokenizer};
 use diffa::{Answer, Cache, DecodeOptions, Error, Gpu, ModelPaths, Quantization, Remasking, Result, Rule};
 use serde_json::{Map, Value, json};
@@ -287,25 +288,13 @@ fn replay_page(runs: Vec<Value>) -> String {
 
 /// Which adapter works, and why it.
 pub(super) fn adapter(info: &wgpu::AdapterInfo, why: &str) -> Value {
-    let driver = format!("{} {}", info.driver, info.driver_info);
     json!({
         "name": info.name,
         "backend": info.backend.to_string(),
-        "driver": driver.trim(),
-        "device_type": device_type(info.device_type),
+        "driver": caps::driver(info),
+        "device_type": caps::kind(info),
         "why": why,
     })
-}
-
-/// The kind of an adapter in one word.
-pub(super) fn device_type(kind: wgpu::DeviceType) -> &'static str {
-    match kind {
-        wgpu::DeviceType::DiscreteGpu => "discrete",
-        wgpu::DeviceType::IntegratedGpu => "integrated",
-        wgpu::DeviceType::VirtualGpu => "virtual",
-        wgpu::DeviceType::Cpu => "software",
-        wgpu::DeviceType::Other => "other",
-    }
 }
 
 /// All decode settings, by the names that the reference's traces use where they have them.

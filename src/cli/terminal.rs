@@ -105,6 +105,11 @@ impl Terminal {
         bar
     }
 
+    /// A bar that counts cases; its message is the one at hand.
+    pub(super) fn cases(&self, doing: &str) -> ProgressBar {
+        self.bar(doing, 0, "{prefix:>9} {bar:30} {pos}/{len}, {elapsed}: {wide_msg}")
+    }
+
     /// A sign of life for work of unknown length.
     pub(super) fn spinner(&self, doing: &str) -> ProgressBar {
         let bar = self.bar(doing, 1, "{prefix:>9} {spinner} {elapsed}");

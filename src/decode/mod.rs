@@ -4,7 +4,6 @@
 //! a time. The decisions themselves are made by the `select` kernel; the CPU only reads a small report.
 
 mod host;
-pub mod measure;
 pub mod options;
 pub mod preset;
 pub mod prompt;

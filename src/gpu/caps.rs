@@ -90,6 +90,28 @@ impl Caps {
         self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
     }
 
+    /// True if the device can time its own passes.
+    pub fn has_timestamps(&self) -> bool {
+        self.features.contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
+    /// Names of the enabled features.
+    pub fn feature_names(&self) -> Vec<String> {
+        self.features.iter_names().map(|(name, _)| name.to_lowercase()).collect()
+    }
+
+    /// The limits that decide how kernels are cut, by name.
+    pub fn notable_limits(&self) -> [(&'static str, u64); 5] {
+        let limits = &self.limits;
+        [
+            ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
+            ("max_buffer_size", limits.max_buffer_size),
+            ("max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size.into()),
+            ("max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into()),
+            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into()),
+        ]
+    }
+
     /// One line: name, backend, kind, driver.
     pub fn describe(&self) -> String {
         describe(&self.info)
@@ -118,4 +140,20 @@ pub fn describe(info: &wgpu::AdapterInfo) -> String {
     let driver = [info.driver.as_str(), info.driver_info.as_str()];
     let driver = driver.iter().filter(|s| !s.is_empty()).copied().collect::<Vec<_>>().join(" ");
     format!("{} ({}, {kind}{}{driver})", info.name, info.backend, if driver.is_empty() { "" } else { ", " })
+}
+
+/// The kind of an adapter in one word.
+pub fn kind(info: &wgpu::AdapterInfo) -> &'static str {
+    match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete",
+        wgpu::DeviceType::IntegratedGpu => "integrated",
+        wgpu::DeviceType::VirtualGpu => "virtual",
+        wgpu::DeviceType::Cpu => "software",
+        wgpu::DeviceType::Other => "other",
+    }
+}
+
+/// Driver name and version, as far as the backend tells.
+pub fn driver(info: &wgpu::AdapterInfo) -> String {
+    format!("{} {}", info.driver, info.driver_info).trim().to_string()
 }

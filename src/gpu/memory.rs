@@ -72,11 +72,17 @@ impl Gpu {
 
     /// Reads a whole tensor back. Blocks; meant for tests, dumps and final results.
     pub fn read<T: bytemuck::Pod>(&self, tensor: &Tensor) -> Result<Vec<T>> {
-        let bytes = tensor.byte_len().next_multiple_of(4);
-        if bytes == 0 {
-            return Ok(Vec::new());
-        }
+        let mut out = self.read_bytes(tensor, 0, tensor.byte_len().next_multiple_of(4))?;
+        out.truncate(tensor.byte_len() as usize);
+        Ok(bytemuck::pod_collect_to_vec(&out))
+    }
+
+    /// Reads `bytes` bytes from byte `first` on; both must be multiples of 4 within the buffer.
+    pub(crate) fn read_bytes(&self, tensor: &Tensor, first: u64, bytes: u64) -> Result<Vec<u8>> {
         let mut out: Vec<u8> = Vec::with_capacity(bytes as usize);
+        if bytes == 0 {
+            return Ok(out);
+        }
         // In pieces, so that reading a large tensor needs no second buffer of its size.
         let piece = bytes.min(FLUSH_BYTES as u64);
         Counters::add(&self.counters().buffers, 1);
@@ -92,13 +98,12 @@ impl Gpu {
         while at < bytes {
             let n = piece.min(bytes - at);
             let mut encoder = self.device().create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(&tensor.buffer, at, &staging, 0, n);
+            encoder.copy_buffer_to_buffer(&tensor.buffer, first + at, &staging, 0, n);
             self.submit(encoder);
             self.map_wait(&staging, n, |view| out.extend_from_slice(view))?;
             at += n;
         }
-        out.truncate(tensor.byte_len() as usize);
-        Ok(bytemuck::pod_collect_to_vec(&out))
+        Ok(out)
     }
 
     /// Maps the first `bytes` of a staging buffer, waits, and hands the content to `take`.

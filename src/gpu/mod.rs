@@ -12,6 +12,7 @@ pub mod plan;
 pub mod readback;
 pub mod shader;
 pub mod tensor;
+pub mod timing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};

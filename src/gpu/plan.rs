@@ -275,6 +275,7 @@ impl PlanBuilder {
         })?;
         Ok(Step {
             kernel: pending.kernel.name,
+            variant: pending.variant.clone(),
             pipeline: pipeline.pipeline,
             bind_group,
             grid: pending.grid,
@@ -300,6 +301,7 @@ fn slice(steps: &[Step], limit: u64) -> Vec<usize> {
 #[derive(Debug)]
 struct Step {
     kernel: &'static str,
+    variant: Variant,
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     grid: Grid,
@@ -343,6 +345,21 @@ impl Plan {
     /// Kernel names in order, for tests and tables.
     pub fn kernels(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.steps.iter().map(|s| s.kernel)
+    }
+
+    /// Kernel, variant and cost of every dispatch in order.
+    pub fn dispatches(&self) -> impl Iterator<Item = (&'static str, &Variant, Cost)> + '_ {
+        self.steps.iter().map(|s| (s.kernel, &s.variant, s.cost))
+    }
+
+    /// Ends of the slices, each of which is one submit.
+    pub(super) fn slices(&self) -> &[usize] {
+        &self.slices
+    }
+
+    /// True if all of it may go into one submit.
+    pub(crate) fn is_one_submit(&self) -> bool {
+        self.slices.len() <= 1
     }
 
     /// Encodes dispatches `range` into an open compute pass: the whole replay. Never submits or waits.

@@ -1,4 +1,4 @@
-//! The Whisper encoder: samples -> log-mel -> hidden states, as one frozen plan.
+//! The Whisper encoder: samples -> log-mel -> hidden states, as two frozen plans.
 //!
 //! Reference: `whisper_encoder` of the PyTorch reference and Hugging Face's `WhisperEncoder`; docs/MODEL.md 2, 3.
 //! All positions of the window are computed and attended, padding included, whatever the clip's length.
@@ -39,13 +39,14 @@ struct EncoderWeights {
     layer_norm: LayerNormWeights,
 }
 
-/// A loaded encoder with its buffers and plan. One clip at a time.
+/// A loaded encoder with its buffers and plans. One clip at a time.
 #[derive(Debug)]
 pub struct Encoder {
     config: WhisperConfig,
     /// Type of the layers' matrices.
     weight_dtype: DType,
     samples: Tensor,
+    mel_plan: Plan,
     plan: Plan,
     /// Log-mel `[n_frames, n_mels]`, time-major.
     pub mel: Tensor,
@@ -92,17 +93,12 @@ impl Encoder {
             hidden_states.push((index, gpu.tensor(&name, DType::F32, &[rows, config.d_model])?));
         }
 
+        let mut mel_plan = PlanBuilder::new(gpu, "mel");
+        log_mel(&mut mel_plan, &samples, &tables, &power, &top, &mel)?;
         let mut plan = PlanBuilder::new(gpu, "encoder");
-        log_mel(&mut plan, &samples, &tables, &power, &top, &mel)?;
         record_encoder(&mut plan, config, &weights, &mel, &hidden_states)?;
-        Ok(Encoder {
-            config: config.clone(),
-            weight_dtype,
-            samples,
-            plan: plan.freeze()?,
-            mel,
-            hidden_states,
-        })
+        let (mel_plan, plan) = (mel_plan.freeze()?, plan.freeze()?);
+        Ok(Encoder { config: config.clone(), weight_dtype, samples, mel_plan, plan, mel, hidden_states })
     }
 
     /// Runs the encoder on 16 kHz mono samples; what lies beyond the window is not heard. Results are in
@@ -110,11 +106,32 @@ impl Encoder {
     ///
     /// Errors: device errors only; see [`Encoder::valid_lengths`] for clips that are too short.
     pub fn run(&self, gpu: &Gpu, samples: &[f32]) -> Result<()> {
+        self.queue_mel(gpu, samples);
+        self.encode(gpu)
+    }
+
+    /// Computes `mel` alone.
+    pub fn hear(&self, gpu: &Gpu, samples: &[f32]) -> Result<()> {
+        self.queue_mel(gpu, samples);
+        gpu.wait()
+    }
+
+    /// Computes `hidden_states` from what is in `mel`.
+    pub fn encode(&self, gpu: &Gpu) -> Result<()> {
+        self.plan.run(gpu)
+    }
+
+    /// From samples to log-mel, and from there to the hidden states.
+    pub(crate) fn plans(&self) -> (&Plan, &Plan) {
+        (&self.mel_plan, &self.plan)
+    }
+
+    fn queue_mel(&self, gpu: &Gpu, samples: &[f32]) {
         let mut window = vec![0.0f32; self.config.n_samples];
         let n = samples.len().min(window.len());
         window[..n].copy_from_slice(&samples[..n]);
         gpu.write(&self.samples, &window);
-        self.plan.run(gpu)
+        gpu.submit(self.mel_plan.replay(gpu));
     }
 
     /// Lengths for a clip of `n` samples.

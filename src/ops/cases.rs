@@ -11,8 +11,10 @@ mod audio;
 mod fill;
 mod head;
 mod matmul;
+mod peak;
 mod rows;
 mod select;
+mod shapes;
 
 use std::fmt;
 
@@ -22,6 +24,7 @@ pub use fill::Fill;
 use fill::Random;
 pub use head::{Head, HeadNoise, head_case};
 pub use select::{random_select, select_step};
+pub use shapes::{Shape, shapes};
 
 use crate::error::Result;
 use crate::gpu::kernel::Variant;
@@ -95,6 +98,7 @@ pub struct Outcome {
 }
 
 /// Operands on the device.
+#[derive(Debug)]
 pub(crate) struct Operands {
     inputs: Vec<Matrix>,
     outputs: Vec<Tensor>,
@@ -156,9 +160,10 @@ impl fmt::Display for Case {
 }
 
 /// A case with everything on the device.
+#[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) plan: Plan,
-    operands: Operands,
+    pub(crate) operands: Operands,
     starts: Vec<Option<Vec<u8>>>,
 }
 
@@ -249,6 +254,13 @@ impl Case {
     /// Like [`Case::attribute`], as a size.
     pub fn size(&self, name: &str) -> usize {
         self.attribute(name) as usize
+    }
+
+    /// Bytes of all operands on the device.
+    pub fn byte_len(&self) -> u64 {
+        let input = |i: &Input| i.dtype.bytes(&i.shape);
+        let output = |o: &Output| o.words[0].bytes(&o.shape);
+        (self.inputs.iter().map(input).sum::<usize>() + self.outputs.iter().map(output).sum::<usize>()) as u64
     }
 
     fn content(&self, index: usize) -> Vec<u8> {
@@ -419,5 +431,6 @@ pub fn cases() -> Vec<Case> {
     all.extend(rows::cases());
     all.extend(head::cases());
     all.extend(select::cases());
+    all.extend(peak::cases());
     all
 }

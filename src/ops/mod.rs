@@ -13,6 +13,7 @@ pub mod lm_head;
 pub mod matmul;
 pub mod mel;
 pub mod norm;
+pub mod peak;
 pub mod rope;
 pub mod select;
 
@@ -44,4 +45,6 @@ pub static REGISTRY: &[&Kernel] = &[
     &lm_head::LM_HEAD_MERGE,
     &select::SELECT,
     &crate::gpu::plan::GATE,
+    &peak::PEAK_COPY,
+    &peak::PEAK_MULTIPLY,
 ];

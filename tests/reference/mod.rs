@@ -5,6 +5,7 @@ mod attention;
 mod audio;
 mod head;
 mod matmul;
+mod peak;
 mod rows;
 mod select;
 
@@ -74,6 +75,8 @@ pub fn reference(kernel: &str) -> Option<Reference> {
         "lm_head" => head::lm_head,
         "lm_head_merge" => head::lm_head_merge,
         "select" => select::select,
+        "peak_copy" => peak::peak_copy,
+        "peak_multiply" => peak::peak_multiply,
         _ => return None,
     })
 }

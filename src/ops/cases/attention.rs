@@ -3,7 +3,9 @@
 use super::{Case, Fill};
 use crate::gpu::DType;
 use crate::gpu::kernel::{Kernel, Variant};
-use crate::ops::attention::{ATTENTION, ATTENTION_NAIVE, Attention, AttentionVariant, attention_with};
+use crate::ops::attention::{
+    ATTENTION, ATTENTION_NAIVE, Attention, AttentionVariant, attention, attention_with,
+};
 
 #[derive(Clone, Copy)]
 struct Shape {
@@ -58,6 +60,30 @@ fn case(kernel: &'static Kernel, variant: &Variant, head_dim: usize, shape: Shap
             };
             attention_with(plan, how, args)
         })
+}
+
+/// Attention of `n_q` rows to `n_kv` through the op, which picks its variant, and in every variant for heads of
+/// this size.
+pub(super) fn attending(n_q: usize, n_kv: usize, n_heads: usize, head_dim: usize) -> (Case, Vec<Case>) {
+    let shape = Shape { n_q, n_kv, heads: (n_heads, n_heads), ..PLAIN };
+    let fits = |variant: &Variant| variant.consts.contains(&("HEAD_DIM", head_dim as u32));
+    let op = case(&ATTENTION_NAIVE, &Variant::default(), head_dim, shape).dispatching(move |plan, o| {
+        let args = Attention {
+            q: (o.input(0), 0, n_q),
+            k: o.input(1),
+            v: o.input(2),
+            kv_rows: (0, n_kv),
+            n_heads,
+            n_kv_heads: n_heads,
+            head_dim,
+            out: (o.output(0), 0),
+        };
+        attention(plan, args)
+    });
+    let mut variants = vec![case(&ATTENTION_NAIVE, &Variant::default(), head_dim, shape)];
+    let fused = ATTENTION.variants().into_iter().filter(fits);
+    variants.extend(fused.map(|variant| case(&ATTENTION, &variant, head_dim, shape)));
+    (op, variants)
 }
 
 /// Cases of both kernels.

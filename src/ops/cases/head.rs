@@ -215,6 +215,27 @@ fn rules(banned: &[u32], low_confidence: &[u32]) -> IdRules {
     IdRules { banned: banned.to_vec(), low_confidence: low_confidence.to_vec() }
 }
 
+/// The head over `n_rows` masked rows of one sequence, bf16, without noise: through the op, and in every variant.
+pub(super) fn output(n_rows: usize, k: usize, slabs: &[usize]) -> (Case, Vec<Case>) {
+    let head = |nr| {
+        head_case(Head {
+            hidden: Fill::Normal(1.0),
+            weight: Fill::Normal(0.05),
+            dtype: DType::Bf16,
+            slabs: slabs.to_vec(),
+            k,
+            block_length: n_rows,
+            live: vec![n_rows],
+            nr,
+            ..Head::default()
+        })
+    };
+    let plain = Variant::fragments(&["weights_bf16", "noise_none"]).fragments;
+    let variants = LM_HEAD.variants().into_iter().filter(|variant| variant.fragments == plain);
+    let nr = |variant: Variant| variant.consts.iter().find(|(name, _)| *name == "NR").map(|(_, nr)| *nr);
+    (head(None), variants.map(|variant| head(nr(variant))).collect())
+}
+
 pub(super) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for variant in LM_HEAD.variants() {

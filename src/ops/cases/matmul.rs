@@ -4,9 +4,12 @@ use super::{Case, Fill};
 use crate::gpu::DType;
 use crate::gpu::kernel::{Kernel, Variant};
 use crate::ops::matmul::{
-    Activation, MATMUL_DIRECT, MATMUL_NAIVE, MATMUL_TILE, Matmul, MatmulVariant, matmul_with, weights_dtype,
+    Activation, MATMUL_DIRECT, MATMUL_NAIVE, MATMUL_TILE, Matmul, MatmulVariant, matmul, matmul_with,
+    weights_dtype,
 };
 use crate::quant::BLOCK;
+
+const KERNELS: [&Kernel; 3] = [&MATMUL_NAIVE, &MATMUL_DIRECT, &MATMUL_TILE];
 
 struct Shape {
     name: &'static str,
@@ -132,10 +135,29 @@ const REAL: &[(usize, usize, &[usize], &str, &str)] = &[
     (32, 12_288, &[4096], "weights_bf16", "LLaDA-8B ff_out, one block"),
 ];
 
+/// A plain product through the op, which picks its variant, and in every variant that reads weights by the
+/// fragment `weights`.
+pub(super) fn product(
+    m: usize,
+    k: usize,
+    slabs: &'static [usize],
+    weights: &'static str,
+) -> (Case, Vec<Case>) {
+    let shape = || Shape { m, k, slabs, ..PLAIN };
+    let reads = |variant: &Variant| variant.fragments.contains(&weights);
+    let op = case(&MATMUL_NAIVE, &Variant::fragments(&[weights]), shape())
+        .dispatching(move |plan, o| matmul(plan, Matmul::new(o.input(0), m, o.matrix(1), o.output(0))));
+    let variants = KERNELS.into_iter().flat_map(|kernel| {
+        let fitting = kernel.variants().into_iter().filter(reads);
+        fitting.map(move |variant| case(kernel, &variant, shape()))
+    });
+    (op, variants.collect())
+}
+
 /// Cases of the three kernels.
 pub(super) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    for kernel in [&MATMUL_NAIVE, &MATMUL_DIRECT, &MATMUL_TILE] {
+    for kernel in KERNELS {
         for variant in kernel.variants() {
             all.extend(ragged().into_iter().map(|shape| case(kernel, &variant, shape)));
             if kernel.name == MATMUL_NAIVE.name {

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::decode::options::{Cache, DecodeOptions, Rule};
-use crate::decode::prompt::Prompt;
-use crate::decode::session::Session;
+use crate::decode::{Cache, DecodeOptions, Prompt, Rule, Session};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::model::llada::Llada;
