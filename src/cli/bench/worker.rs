@@ -22,10 +22,9 @@ Example:
   printf 'fwd 3\\nshow fwd\\n' | diffa bench worker --llm DIR";
 
 #[derive(Debug, Args)]
-#[group(id = "part", required = true, multiple = false, args = ["llm", "whisper"])]
 pub(in crate::cli) struct WorkerArgs {
     /// LLaDA folder.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", required_unless_present = "whisper", conflicts_with = "whisper")]
     llm: Option<PathBuf>,
     /// Whisper folder.
     #[arg(long, value_name = "DIR")]
