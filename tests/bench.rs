@@ -13,11 +13,9 @@ use serde_json::Value;
 /// A selection of one small product in all its variants.
 const SMALL: [&str; 8] = ["bench", "kernels", "--filter", "demo q_proj", "--rows", "3", "--seconds", "0.02"];
 
-/// The report of a `bench` command.
-fn json_of<S: AsRef<str>>(args: &[S]) -> Value {
-    let mut all: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
-    all.push("--json");
-    command::json_of(&all)
+/// Runs it with `--json` and reads the report.
+fn report_of(args: &[&str]) -> Value {
+    command::json_of(&[args, &["--json"]].concat())
 }
 
 fn check_head(report: &Value, kind: &str) {
@@ -45,7 +43,7 @@ fn rows(report: &Value) -> &Vec<Value> {
 
 #[test]
 fn kernels_are_measured_in_every_variant_and_checked() {
-    let report = json_of(&SMALL);
+    let report = report_of(&SMALL);
     check_head(&report, "kernels");
     for key in ["copy", "copy_buffer", "copy_kernel", "multiply"] {
         positive(&report["peaks"][key], key);
@@ -92,20 +90,20 @@ fn every_kind_of_kernel_can_be_checked() {
         ("copy_rows", "copy_rows"),
     ];
     for (filter, kernel) in selections {
-        let report = json_of(&["bench", "kernels", "--filter", filter, "--rows", "2", "--seconds", "0.01"]);
+        let report = report_of(&["bench", "kernels", "--filter", filter, "--rows", "2", "--seconds", "0.01"]);
         for row in rows(&report) {
             assert!(row["variant"].as_str().unwrap().starts_with(kernel), "{row}");
             let error = row["error"].as_f64().unwrap_or_else(|| panic!("not checked: {row}"));
             assert!((0.0..1e-4).contains(&error), "{row}");
         }
     }
-    let report = json_of(&[&SMALL[..], &["--no-check"]].concat());
+    let report = report_of(&[&SMALL[..], &["--no-check"]].concat());
     assert!(rows(&report).iter().all(|row| row["error"].is_null()));
 }
 
 #[test]
 fn what_is_left_out_is_said() {
-    let report = json_of(&[&SMALL[..], &["--total", "0"]].concat());
+    let report = report_of(&[&SMALL[..], &["--total", "0"]].concat());
     assert!(report["rows"].as_array().unwrap().is_empty());
     let skipped = report["skipped"].as_array().unwrap();
     assert!(skipped.len() > 3);
@@ -122,7 +120,7 @@ fn reports_are_compared_merged_and_drawn() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| text(&dir.path().join(name));
     let (old, page) = (file("old.json"), file("page.html"));
-    let mut before = json_of(&SMALL);
+    let mut before = report_of(&SMALL);
     // One case as if it had been a hundred times faster, one that is gone.
     let fast = before["rows"][1]["seconds"].as_f64().unwrap() / 100.0;
     before["rows"][1]["seconds"] = fast.into();
@@ -130,7 +128,7 @@ fn reports_are_compared_merged_and_drawn() {
     before["rows"][2]["variant"] = "matmul_gone".into();
     std::fs::write(&old, before.to_string()).unwrap();
 
-    let now = json_of(&[&SMALL[..], &["--compare", &old, "--html", &page]].concat());
+    let now = report_of(&[&SMALL[..], &["--compare", &old, "--html", &page]].concat());
     let comparison = &now["comparison"];
     let changes = comparison["changes"].as_array().unwrap();
     assert_eq!(changes.len(), rows(&now).len() - 1);
@@ -192,7 +190,7 @@ fn csv_has_a_head_and_a_cell_for_every_title() {
 
 #[test]
 fn models_are_measured_whole_and_kernel_by_kernel() {
-    let report = json_of(&["bench", "model", "--rows", "40", "--seconds", "0.05"]);
+    let report = report_of(&["bench", "model", "--rows", "40", "--seconds", "0.05"]);
     check_head(&report, "model");
     let cases: Vec<&str> = rows(&report).iter().map(|row| row["case"].as_str().unwrap()).collect();
     assert_eq!(
@@ -226,7 +224,7 @@ fn loads_are_set_against_reading() {
     let parts = SynthParts { llada: true, whisper: true, adapter: false };
     write(SynthShape::Tiny, dir.path(), 1, parts, &mut |_, _| {}).unwrap();
     for cold in [&[][..], &["--cold"]] {
-        let report = json_of(&[&["bench", "load", "--model", &text(dir.path())], cold].concat());
+        let report = report_of(&[&["bench", "load", "--model", &text(dir.path())], cold].concat());
         check_head(&report, "load");
         assert_eq!(rows(&report).len(), 2);
         for row in rows(&report) {
@@ -253,7 +251,7 @@ fn loads_are_set_against_reading() {
 
 #[test]
 fn decodes_come_in_the_same_report() {
-    let report = json_of(&["bench", "decode", "--settings", "2/4/4", "--rows", "8", "--seconds", "1"]);
+    let report = report_of(&["bench", "decode", "--settings", "2/4/4", "--rows", "8", "--seconds", "1"]);
     check_head(&report, "decode");
     assert_eq!(rows(&report)[0]["variant"], "exact");
     assert_eq!(rows(&report)[0]["work_ratio"], 1.0);

@@ -102,7 +102,7 @@ fn some_answers_in_blocks_of_four_are_the_reference_s() {
 }
 
 #[test]
-#[ignore = "a minute more on a software adapter for the rest of a decoder that is tested above"]
+#[ignore = "a minute more for the rest of a decoder tested above; run it with `cargo test --test demo -- --ignored`"]
 fn all_answers_in_blocks_of_four_are_the_reference_s() {
     check_answers("vanilla_block4", 1);
 }

@@ -224,7 +224,8 @@ impl Found<'_> {
         let seconds = flops / rate;
         (seconds > PATIENCE * selection.seconds).then(|| {
             format!(
-                "one run would take about {seconds:.1} s: {:.2} GFLOP at the {:.2} GFLOP/s reached on a smaller shape; --all or --seconds measures it",
+                "one run would take about {seconds:.1} s: {:.2} GFLOP at the {:.2} GFLOP/s reached on a smaller \
+                 shape; --all or --seconds measures it",
                 flops / 1e9,
                 rate / 1e9
             )

@@ -4,20 +4,37 @@
 use std::fmt::Write;
 
 use super::svg::{N_COLOURS, bars, escaped, roofline};
-use super::table::{csv, time};
+use super::table::{csv, peaks, time};
 use super::{Report, Row};
 
 const STYLE: &str = include_str!("page.css");
 
+const ROOFLINE: &str = "<h2>Roofline</h2>\n<p class=\"soft\">The line is what this adapter reached in the same run: \
+                        copying, then multiplying. Large dots are the engine's choice.</p>\n";
+
+/// Titles of the table; the classed ones stand over numbers.
+const TITLES: [(&str, &str); 7] = [
+    ("", "case"),
+    ("", "variant"),
+    ("n", "time"),
+    ("n", "spread"),
+    ("n", "GFLOP/s"),
+    ("n", "GB/s"),
+    ("n", "error"),
+];
+
 /// The page.
 pub fn page(report: &Report) -> String {
     let title = format!("diffa bench {} on {}", report.kind, report.head.adapter);
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{}</title><style>\n{STYLE}</style></head><body>\n<h1>{}</h1>\n<table>",
-        escaped(&title),
+    let mut page = String::from("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
+    page += "<meta name=\"viewport\" content=\"width=device-width\">";
+    let _ = write!(
+        page,
+        "<title>{0}</title><style>\n{STYLE}</style></head><body>\n<h1>{0}</h1>\n<table>",
         escaped(&title)
     );
-    for (name, value) in report.head.lines() {
+    let peaks = report.peaks.as_ref().map(|found| ("peaks", peaks(found)));
+    for (name, value) in report.head.lines().into_iter().chain(peaks) {
         let _ = write!(page, "<tr><th>{name}</th><td>{}</td></tr>", escaped(&value));
     }
     page += "</table>\n";
@@ -26,7 +43,7 @@ pub fn page(report: &Report) -> String {
         |variant: &str| kernels.iter().position(|kernel| *kernel == family(variant)).unwrap_or(0) % N_COLOURS;
     let rows: Vec<&Row> = report.rows.iter().collect();
     if let Some(peaks) = &report.peaks {
-        page += "<h2>Roofline</h2>\n<p class=\"soft\">The line is what this adapter reached in the same run: copying, then multiplying. Large dots are the engine's choice.</p>\n";
+        page += ROOFLINE;
         page += &legend(&kernels);
         page += &roofline(&rows, peaks, colour);
     }
@@ -92,23 +109,24 @@ fn by_case<'a>(rows: &[&'a Row]) -> Vec<(&'a str, Vec<&'a Row>)> {
 }
 
 fn table(report: &Report) -> String {
-    let mut text = String::from(
-        "<h2>Figures</h2>\n<div class=\"wide\"><table><tr><th>case</th><th>variant</th><th class=\"n\">time</th><th class=\"n\">spread</th><th class=\"n\">GFLOP/s</th><th class=\"n\">GB/s</th><th class=\"n\">error</th></tr>\n",
-    );
+    let titles = TITLES.iter().map(|(class, title)| format!("<th class=\"{class}\">{title}</th>"));
+    let titles: String = titles.collect();
+    let mut text = format!("<h2>Figures</h2>\n<div class=\"wide\"><table><tr>{titles}</tr>\n");
     for row in &report.rows {
         let number = |name: &str| row.number(name).map_or("-".into(), |value| format!("{value:.2}"));
-        let error = row.number("error").map_or("-".into(), |value| format!("{value:.1e}"));
-        let spread = row.spread.map_or("-".into(), |spread| format!("{:.0}%", 100.0 * spread));
         let mark = if row.chosen { "* " } else { "" };
-        let _ = writeln!(
-            text,
-            "<tr><td>{}</td><td>{mark}{}</td><td class=\"n\">{}</td><td class=\"n\">{spread}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{error}</td></tr>",
+        let cells = [
             escaped(&row.case),
-            escaped(&row.variant),
+            format!("{mark}{}", escaped(&row.variant)),
             time(row.seconds),
+            row.spread.map_or("-".into(), |spread| format!("{:.0}%", 100.0 * spread)),
             number("gflop_per_second"),
             number("gbyte_per_second"),
-        );
+            row.number("error").map_or("-".into(), |value| format!("{value:.1e}")),
+        ];
+        let cells =
+            cells.iter().zip(TITLES).map(|(cell, (class, _))| format!("<td class=\"{class}\">{cell}</td>"));
+        let _ = writeln!(text, "<tr>{}</tr>", cells.collect::<String>());
     }
     text + "</table></div>\n"
 }

@@ -73,7 +73,7 @@ impl Head {
         let limits: Vec<String> = self.limits.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let mut clock = self.clock.clone();
         if self.kind == "software" {
-            clock += "; a software adapter shares its cores, so rates are for one of them and wall time stands beside";
+            clock += "; a software adapter shares its cores, so rates are for one core";
         }
         vec![
             ("adapter", self.machine()),

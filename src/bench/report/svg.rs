@@ -1,8 +1,6 @@
 //! The plots of a report as SVG text. Colours are classes, so that the page's style decides between light and
 //! dark; every mark carries its figures as a title.
 
-use std::fmt::Write;
-
 use super::Row;
 use super::table::time;
 use crate::bench::peak::Peaks;
@@ -11,7 +9,7 @@ const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 64.0;
 const BOTTOM: f64 = 44.0;
-const TOP: f64 = 16.0;
+const TOP: f64 = 22.0;
 const RIGHT: f64 = 16.0;
 
 /// Colours of kernels, as classes `c0` to `c7` of the page.
@@ -68,60 +66,34 @@ pub fn roofline(rows: &[&Row], peaks: &Peaks, colour: impl Fn(&str) -> usize) ->
     let mut svg = open("roofline", HEIGHT, "Roofline: operations per byte against operations per second");
     for value in x.decades() {
         let at = x.at(value);
-        let _ = write!(
-            svg,
-            r#"<line class="grid" x1="{at:.1}" y1="{TOP}" x2="{at:.1}" y2="{:.1}"/><text class="tick" x="{at:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
-            y.from,
-            y.from + 16.0,
-            number(value)
-        );
+        svg += &grid((at, TOP), (at, y.from));
+        svg += &label("middle", (at, y.from + 16.0), &number(value));
     }
     for value in y.decades() {
         let at = y.at(value);
-        let _ = write!(
-            svg,
-            r#"<line class="grid" x1="{LEFT}" y1="{at:.1}" x2="{:.1}" y2="{at:.1}"/><text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#,
-            x.to,
-            LEFT - 6.0,
-            at + 4.0,
-            number(value)
-        );
+        svg += &grid((x.from, at), (x.to, at));
+        svg += &label("end", (LEFT - 6.0, at + 4.0), &number(value));
     }
+    svg += &label("middle", ((x.from + x.to) / 2.0, HEIGHT - 8.0), "operations per byte");
+    svg += &label("start", (LEFT, TOP - 8.0), "GFLOP/s");
     // The roof bends at the ridge; its foot stays within the plot.
     let foot = 10f64.powi(x.first).max(10f64.powi(y.first) * 1e9 / peaks.copy);
-    let corner = |flop_per_byte: f64| (x.at(flop_per_byte), y.at(peaks.roof(flop_per_byte) / 1e9));
-    let (a, b, c) = (corner(foot), corner(ridge), corner(10f64.powi(x.last)));
-    let _ = write!(
-        svg,
-        r#"<polyline class="roof" points="{:.1},{:.1} {:.1},{:.1} {:.1},{:.1}"><title>copy {:.1} GB/s, multiply {:.1} GFLOP/s, as measured</title></polyline>"#,
-        a.0,
-        a.1,
-        b.0,
-        b.1,
-        c.0,
-        c.1,
-        peaks.copy / 1e9,
-        roof
+    let corners = [foot, ridge, 10f64.powi(x.last)].map(|flop_per_byte| {
+        format!("{:.1},{:.1}", x.at(flop_per_byte), y.at(peaks.roof(flop_per_byte) / 1e9))
+    });
+    let title = format!("copy {:.1} GB/s, multiply {roof:.1} GFLOP/s, as measured", peaks.copy / 1e9);
+    svg += &format!(
+        r#"<polyline class="roof" points="{}"><title>{title}</title></polyline>"#,
+        corners.join(" ")
     );
     for (row, (intensity, rate)) in points {
         let title = format!("{} {}: {} in {}", row.case, row.variant, rates(row), time(row.seconds));
         let (class, radius) = (colour(&row.variant), if row.chosen { 6.0 } else { 3.5 });
-        let _ = write!(
-            svg,
-            r#"<circle class="c{class}" cx="{:.1}" cy="{:.1}" r="{radius}"><title>{}</title></circle>"#,
-            x.at(intensity),
-            y.at(rate),
-            escaped(&title)
-        );
+        let (x, y) = (x.at(intensity), y.at(rate));
+        svg += &format!(r#"<circle class="c{class}" cx="{x:.1}" cy="{y:.1}" r="{radius}">"#);
+        svg += &format!("<title>{}</title></circle>", escaped(&title));
     }
-    let middle = (LEFT + WIDTH - RIGHT) / 2.0;
-    let _ = write!(
-        svg,
-        r#"<text class="tick" x="{middle:.1}" y="{:.1}" text-anchor="middle">operations per byte</text><text class="tick" transform="translate(14 {:.1}) rotate(-90)" text-anchor="middle">GFLOP/s</text></svg>"#,
-        HEIGHT - 8.0,
-        HEIGHT / 2.0
-    );
-    svg
+    svg + "</svg>"
 }
 
 /// Rows side by side, each named by `name`: rates if all of them multiply, else times.
@@ -137,29 +109,31 @@ pub fn bars(rows: &[&Row], name: impl Fn(&Row) -> &str, colour: impl Fn(&str) ->
     let mut svg = open("bars", height, "Variants side by side");
     for (i, row) in rows.iter().enumerate() {
         let y = LINE * i as f64 + 2.0;
-        let mark = if row.chosen { "* " } else { "" };
+        let (mark, baseline) = (if row.chosen { "* " } else { "" }, y + 13.0);
         let shown = if by_rate { rates(row) } else { time(row.seconds) };
-        let width = (ROOM * value(row) / most).max(1.0);
+        let (width, height) = ((ROOM * value(row) / most).max(1.0), LINE - 4.0);
         let title = format!("{} {}: {}", row.case, row.variant, time(row.seconds));
-        let _ = write!(
-            svg,
-            r#"<text class="name" x="{:.1}" y="{:.1}" text-anchor="end">{mark}{}</text><rect class="c{}" x="{NAMES}" y="{y:.1}" width="{width:.1}" height="{:.1}" rx="2"><title>{}</title></rect><text class="tick" x="{:.1}" y="{:.1}">{}</text>"#,
-            NAMES - 8.0,
-            y + 13.0,
-            escaped(name(row)),
-            colour(&row.variant),
-            LINE - 4.0,
-            escaped(&title),
-            NAMES + width + 6.0,
-            y + 13.0,
-            escaped(&shown)
+        svg += &label("end", (NAMES - 8.0, baseline), &format!("{mark}{}", name(row)));
+        let class = colour(&row.variant);
+        svg += &format!(
+            r#"<rect class="c{class}" x="{NAMES}" y="{y}" width="{width:.1}" height="{height}" rx="2">"#
         );
+        svg += &format!("<title>{}</title></rect>", escaped(&title));
+        svg += &label("start", (NAMES + width + 6.0, baseline), &shown);
     }
     svg + "</svg>"
 }
 
-fn open(class: &str, height: f64, label: &str) -> String {
-    format!(r#"<svg class="{class}" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">"#)
+fn open(class: &str, height: f64, title: &str) -> String {
+    format!(r#"<svg class="{class}" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">"#)
+}
+
+fn grid((x1, y1): (f64, f64), (x2, y2): (f64, f64)) -> String {
+    format!(r#"<line class="grid" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#)
+}
+
+fn label(anchor: &str, (x, y): (f64, f64), text: &str) -> String {
+    format!(r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{}</text>"#, escaped(text))
 }
 
 fn rates(row: &Row) -> String {

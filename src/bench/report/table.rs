@@ -10,20 +10,20 @@ use crate::bench::peak::Peaks;
 
 /// The head as text, and the peaks if there are any.
 pub fn head(head: &Head, peaks: Option<&Peaks>) -> String {
-    let mut lines = head.lines();
-    if let Some(peaks) = peaks {
-        lines.push((
-            "peaks",
-            format!(
-                "copy {:.1} GB/s (buffer {:.1}, kernel {:.1}), multiply {:.1} GFLOP/s f32",
-                peaks.copy / 1e9,
-                peaks.copy_buffer / 1e9,
-                peaks.copy_kernel / 1e9,
-                peaks.multiply / 1e9
-            ),
-        ));
-    }
-    lines.into_iter().map(|(name, value)| format!("{name:<9} {value}")).collect::<Vec<_>>().join("\n")
+    let peaks = peaks.map(|peaks| ("peaks", self::peaks(peaks)));
+    let lines = head.lines().into_iter().chain(peaks);
+    lines.map(|(name, value)| format!("{name:<9} {value}")).collect::<Vec<_>>().join("\n")
+}
+
+/// The peaks in one line.
+pub fn peaks(peaks: &Peaks) -> String {
+    format!(
+        "copy {:.1} GB/s (buffer {:.1}, kernel {:.1}), multiply {:.1} GFLOP/s f32",
+        peaks.copy / 1e9,
+        peaks.copy_buffer / 1e9,
+        peaks.copy_kernel / 1e9,
+        peaks.multiply / 1e9
+    )
 }
 
 /// Seconds in the unit that reads best.
@@ -109,7 +109,7 @@ pub fn csv(report: &Report) -> String {
     let mut text: String =
         report.head.lines().iter().map(|(name, value)| format!("# {name}: {value}\n")).collect();
     if let Some(peaks) = &report.peaks {
-        text += &format!("# peaks: copy {} B/s, multiply {} FLOP/s\n", peaks.copy, peaks.multiply);
+        text += &format!("# peaks: {}\n", self::peaks(peaks));
     }
     // Nested figures have no cell to go to.
     let names: BTreeSet<&String> = report
