@@ -6,10 +6,11 @@
 //! not answers.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bench::Timer;
 use crate::error::{Error, Result};
 use crate::gpu::plan::{Plan, PlanBuilder};
 use crate::gpu::{Choices, DType, Gpu, Matrix, Tensor};
@@ -19,8 +20,8 @@ use crate::ops::matmul::{Matmul, MatmulVariant, matmul_with};
 
 /// Columns that are measured at most: groups of columns do not depend on each other.
 const SAMPLE_COLUMNS: usize = 4096;
-/// A candidate that takes this many times the best one so far is not measured twice.
-const HOPELESS: f64 = 2.0;
+/// Time for finding the adapter's speed, when a program starts.
+const CALIBRATION: Duration = Duration::from_millis(20);
 
 /// One product of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,7 +61,7 @@ pub fn products(llada: &Llada, hearing: Option<&Hearing>, rows: &[usize]) -> Vec
 pub struct Trial {
     /// Name of the variant.
     pub variant: String,
-    /// Seconds of one run, the best of several.
+    /// Seconds of one run, the median of several; processor time on software adapters.
     pub seconds: f64,
 }
 
@@ -87,14 +88,17 @@ impl Entry {
 #[derive(Debug)]
 pub struct Tuner<'a> {
     gpu: &'a Gpu,
+    timer: Timer,
     /// Time to spend on repeats of one candidate.
     budget: Duration,
 }
 
 impl<'a> Tuner<'a> {
     /// A tuner that repeats every candidate for about `budget`.
-    pub fn new(gpu: &'a Gpu, budget: Duration) -> Tuner<'a> {
-        Tuner { gpu, budget }
+    ///
+    /// Errors: device errors.
+    pub fn new(gpu: &'a Gpu, budget: Duration) -> Result<Tuner<'a>> {
+        Ok(Tuner { gpu, timer: Timer::new(gpu)?, budget })
     }
 
     /// Times every candidate of a product.
@@ -105,28 +109,15 @@ impl<'a> Tuner<'a> {
         let operands = Operands::new(self.gpu, dtype, rows, n.min(SAMPLE_COLUMNS), k)?;
         let mut trials: Vec<Trial> = Vec::new();
         for variant in MatmulVariant::candidates(n, k) {
-            let best = trials.iter().map(|trial| trial.seconds).fold(f64::INFINITY, f64::min);
-            let seconds = self.time(&operands.plan(self.gpu, variant)?, best)?;
+            let plan = operands.plan(self.gpu, variant)?;
+            // Many drivers compile at the first dispatch.
+            plan.run(self.gpu)?;
+            let seconds = self.timer.measure(&plan, self.budget)?.seconds();
             trials.push(Trial { variant: variant.to_string(), seconds });
         }
         trials.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
         let built_in = MatmulVariant::default_for(self.gpu.caps().is_software(), rows, n, k).to_string();
         Ok(Entry { key: MatmulVariant::key(dtype, rows, n, k), trials, built_in })
-    }
-
-    /// Seconds of the fastest run, after one that compiles.
-    fn time(&self, plan: &Plan, best: f64) -> Result<f64> {
-        plan.run(self.gpu)?;
-        let begun = Instant::now();
-        let mut fastest = f64::INFINITY;
-        loop {
-            let start = Instant::now();
-            plan.run(self.gpu)?;
-            fastest = fastest.min(start.elapsed().as_secs_f64());
-            if begun.elapsed() >= self.budget || fastest > HOPELESS * best {
-                return Ok(fastest);
-            }
-        }
     }
 }
 
@@ -164,7 +155,9 @@ pub fn limit_submits(gpu: &Gpu, dtype: DType, time: Duration) -> Result<()> {
     let (rows, n, k) = (64, 1024, 1024);
     let operands = Operands::new(gpu, dtype, rows, n, k)?;
     let plan = operands.plan(gpu, MatmulVariant::choose(gpu, dtype, rows, n, k))?;
-    let seconds = Tuner::new(gpu, Duration::from_millis(20)).time(&plan, f64::INFINITY)?;
+    plan.run(gpu)?;
+    // Watchdogs go by the clock on the wall.
+    let seconds = Timer::new(gpu)?.measure(&plan, CALIBRATION)?.wall();
     gpu.limit_submits((2 * rows * n * k) as f64 / seconds.max(1e-9), time);
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use diffa::Error;
 use diffa::eval::judge::{Judged, Patience, Progress, Settings, judge};
-use diffa::eval::score::{Answers, Benchmark, Evaluator};
+use diffa::eval::score::{Answers, Evaluator, Rules};
 use endpoint::{Endpoint, Reaction};
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ fn write_answers(folder: &Path, count: usize) -> PathBuf {
 }
 
 fn read(path: &Path) -> Vec<Answers> {
-    Answers::read(path, Benchmark::One(Evaluator::Open), None).unwrap()
+    Answers::read(path, Rules::One(Evaluator::Open), None).unwrap()
 }
 
 fn run(answers: &Path, settings: &Settings) -> Judged {
@@ -143,7 +143,7 @@ fn golden(evaluator: Evaluator, usable: impl Fn(&Value) -> bool, agrees: impl Fn
         line.to_string() + "\n"
     };
     fs::write(&file, rows.iter().map(bare).collect::<String>()).unwrap();
-    let answers = Answers::read(&file, Benchmark::One(evaluator), None).unwrap();
+    let answers = Answers::read(&file, Rules::One(evaluator), None).unwrap();
     let mut settings = settings(&endpoint);
     settings.jobs = 1; // equal questions get their votes in order
     let judged = judge(&answers, &judged_path(&file), &settings, &mut |_| Ok(())).unwrap();

@@ -17,11 +17,11 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("model", &["error", "quant", "gpu", "ops", "checkpoint", "text"]),
     // Writes files in the sizes that configurations describe.
     ("synth", &["error", "checkpoint", "model"]),
-    ("tune", &["error", "gpu", "ops", "model"]),
     ("quantize", &["error", "quant", "checkpoint", "model"]),
     ("decode", &["error", "gpu", "ops", "model"]),
     // Times all of the above, on plans of its own.
     ("bench", &["error", "gpu", "ops", "checkpoint", "model", "decode"]),
+    ("tune", &["error", "gpu", "ops", "model", "bench"]),
     ("engine", &["error", "gpu", "model", "decode", "text"]),
     // Benchmarks: answered through the facade, scored by rules that know nothing of the model (see below).
     ("eval", &["error", "audio", "model", "decode", "engine"]),

@@ -5,16 +5,20 @@
 mod command;
 mod common;
 
+use std::io::Write;
+
 use command::{json_of, text as arg};
 use common::{fixtures, gpu};
 use diffa::checkpoint::{Checkpoint, StoredDtype};
 use diffa::gpu::DType;
+use diffa::model::config::LladaConfig;
 use diffa::model::forward::Layout;
 use diffa::model::memory::MemoryPlan;
 use diffa::model::{Part, Quantization};
 use diffa::quant::QuantFormat;
 use diffa::quantize::{input_bytes, quantize};
 use diffa::{DecodeOptions, Diffa, Error, ModelPaths, audio, text};
+use serde_json::{Value, json};
 
 fn demo() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")
@@ -134,4 +138,40 @@ fn the_commands_quantize_and_plan() {
     let items = plan["plans"][0]["items"].as_array().unwrap();
     assert!(items.iter().any(|item| item["dtype"] == "q8_0"), "{plan}");
     assert!(plan["adapters"].as_array().is_some_and(|a| !a.is_empty()));
+}
+
+/// The released shapes with no data behind them: a file of holes that is never read.
+#[test]
+fn eight_billion_parameters_need_less_than_six_gigabytes_in_four_bits() {
+    let config = json!({
+        "model_type": "llada", "block_type": "llama", "activation_type": "silu", "layer_norm_type": "rms",
+        "d_model": 4096, "n_heads": 32, "n_kv_heads": 32, "n_layers": 32, "mlp_hidden_size": 12288,
+        "vocab_size": 126464, "embedding_size": 126464, "max_sequence_length": 4096, "rope": true,
+        "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "mask_token_id": 126336, "eos_token_id": 126081,
+        "pad_token_id": 126081, "weight_tying": false, "include_bias": false, "include_qkv_bias": false,
+    });
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    let mut end = 0;
+    let mut header = serde_json::Map::new();
+    for (name, shape) in LladaConfig::read(dir.path()).unwrap().tensors() {
+        let start = end;
+        end += 2 * shape.iter().product::<usize>();
+        let entry = json!({ "dtype": "BF16", "shape": shape, "data_offsets": [start, end] });
+        header.insert(format!("model.transformer.{name}"), entry);
+    }
+    let header = Value::Object(header).to_string();
+    let mut file = std::fs::File::create(dir.path().join("model.safetensors")).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.set_len((8 + header.len() + end) as u64).unwrap();
+    let total = |quantize: Option<Quantization>| {
+        let paths = ModelPaths { llm: Some(dir.path().into()), quantize, ..ModelPaths::default() };
+        let layout = Layout { prompt_rows: vec![450], gen_length: 128, candidates: 128 };
+        MemoryPlan::new(&paths, &[Part::Llm], &layout, true).unwrap().total() as f64 / 1e9
+    };
+    assert!((16.0..17.0).contains(&total(None)), "{}", total(None));
+    assert!((8.5..9.5).contains(&total(Some(Quantization::Q8))), "{}", total(Some(Quantization::Q8)));
+    let four_bits = total(Some(Quantization::Q4));
+    assert!((5.0..6.0).contains(&four_bits), "{four_bits}");
 }

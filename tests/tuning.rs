@@ -34,7 +34,7 @@ fn choices_are_followed_and_change_no_answer() {
     let gpu = open();
     let (plain, _) = answer(&gpu);
     let product = Product { dtype: DType::Bf16, rows: 4, n: 192, k: 192 };
-    let entry = Tuner::new(&gpu, Duration::ZERO).product(product).unwrap();
+    let entry = Tuner::new(&gpu, Duration::ZERO).unwrap().product(product).unwrap();
     let candidates = MatmulVariant::candidates(192, 192);
     assert_eq!(entry.trials.len(), candidates.len());
     assert!(entry.trials.windows(2).all(|pair| pair[0].seconds <= pair[1].seconds));

@@ -1,15 +1,9 @@
 // weights_q4: reads of `w: array<vec4<u32>>` that holds rows of k q4_0 weights: k half bytes, stored + 8, then an
 // f16 scale for every 32 of them, padded to 16 bytes (src/quant.rs). k is a multiple of 32.
+// @use scales
 struct Weights8 { lo: vec4<f32>, hi: vec4<f32> }
 
-// Where a row begins.
-fn row8(row: u32, k: u32) -> u32 { return row * (k / 32u + (k + 255u) / 256u); }
-
-// Scale of block `b` of the row that begins at `base`.
-fn scale_of(base: u32, b: u32, k: u32) -> f32 {
-    let pair = unpack2x16float(w[base + k / 32u + b / 8u][(b / 2u) % 4u]);
-    return select(pair.x, pair.y, (b & 1u) == 1u);
-}
+fn quant_vectors(k: u32) -> u32 { return k / 32u; }
 
 // The lower four half bytes of a word as floats.
 fn quants(word: u32) -> vec4<f32> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use diffa::eval::html::{self, Clips, Section};
-use diffa::eval::score::{Answers, Benchmark, Comparison, Scores, compare};
+use diffa::eval::score::{Answers, Comparison, Rules, Scores, compare};
 use diffa::{Error, Result};
 use serde_json::Value;
 
@@ -76,13 +76,13 @@ struct Scored {
 
 /// Runs the command.
 pub(super) fn run(term: &Terminal, args: &ScoreArgs) -> Result<()> {
-    let benchmark: Benchmark = args.benchmark.parse()?;
+    let rules: Rules = args.benchmark.parse()?;
     let subset = args.subset.as_deref();
     let mut parts = Vec::new();
     let mut missing = None;
     args.judge.check(&args.files)?;
     for file in &args.files {
-        let answers = Answers::read(file, benchmark, subset)?;
+        let answers = Answers::read(file, rules, subset)?;
         match args.judge.ask(term, file, &answers)? {
             Some(judged) => {
                 missing = missing.or(judge::complaint(term, file, &judged.report));
@@ -93,7 +93,7 @@ pub(super) fn run(term: &Terminal, args: &ScoreArgs) -> Result<()> {
     }
     let mut others = Vec::new();
     for file in &args.compare {
-        for answers in Answers::read(file, benchmark, subset)? {
+        for answers in Answers::read(file, rules, subset)? {
             others.push((answers.label(), answers));
         }
     }

@@ -82,11 +82,6 @@ impl Terminal {
         )
     }
 
-    /// A bar that counts things.
-    pub(super) fn count(&self, doing: &str, total: u64) -> ProgressBar {
-        self.bar(doing, total, "{prefix:>9} {bar:30} {pos} of {len}, {eta} left")
-    }
-
     /// A bar that counts tokens; with a canvas, its message is the answer so far, below.
     pub(super) fn tokens(&self, doing: &str, total: usize, canvas: bool) -> ProgressBar {
         let bar = "{prefix:>9} {bar:30} {pos}/{len} tokens, {elapsed}";

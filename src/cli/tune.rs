@@ -51,8 +51,8 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &TuneArgs) -> Result<(
     let (model, _) = load::model(term, &gpu, &paths, !text_only)?;
     let mut tuning = Tuning::read(&path, &gpu.caps().describe())?.unwrap_or_else(|| Tuning::new(&gpu));
     let all = products(model.llada(), model.hearing().ok(), &args.rows);
-    let tuner = Tuner::new(&gpu, Duration::from_secs_f64(args.seconds));
-    let bar = term.count("tuning", all.len() as u64);
+    let tuner = Tuner::new(&gpu, Duration::from_secs_f64(args.seconds))?;
+    let bar = term.items("tuning", 0, all.len());
     let mut found: Vec<Entry> = Vec::new();
     let mut stopped = Ok(());
     for product in all {

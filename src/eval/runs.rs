@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::score::input::Row;
-use super::score::{Answers, Benchmark, Comparison, Interval, Metric, compare};
+use super::score::{Answers, Comparison, Interval, Metric, Rules, compare};
 use crate::error::{Error, Result};
 
 /// The runs of one benchmark.
@@ -84,15 +84,15 @@ impl Cost {
 /// of the files.
 pub fn table(
     files: &[PathBuf],
-    benchmark: Option<Benchmark>,
+    rules: Option<Rules>,
     subset: Option<&str>,
     baseline: Option<&Path>,
 ) -> Result<Runs> {
     let mut answers = Vec::with_capacity(files.len());
     for file in files {
-        let parts = match (benchmark, subset) {
+        let parts = match (rules, subset) {
             (None, None) => Answers::detect(file)?,
-            (given, _) => Answers::read(file, given.unwrap_or(Benchmark::VoiceBench), subset)?,
+            (given, _) => Answers::read(file, given.unwrap_or(Rules::VoiceBench), subset)?,
         };
         answers.push(only_subset(file, Answers::pooled(&parts))?);
     }

@@ -3,7 +3,7 @@
 //! Two mechanisms, both keeping every file valid WGSL to read: a *constant* is a line
 //! `const NAME: u32 = 8u;` whose number the variant replaces; a *fragment* is a file of
 //! `shaders/lib/` appended at the end (module scope is order-free, so line numbers stay true).
-//! Kernels name fixed fragments with `// @use reduce` and interchangeable ones with
+//! Kernels (and fragments) name fixed fragments with `// @use reduce` and interchangeable ones with
 //! `// @slot weights`, filled by the variant.
 
 use crate::gpu::kernel::{Kernel, Variant};
@@ -25,6 +25,7 @@ fragments!(
     "weights_f32",
     "weights_f16",
     "weights_bf16",
+    "scales",
     "weights_q8",
     "weights_q4",
     "noise_none",
@@ -60,9 +61,13 @@ pub fn compose(kernel: &Kernel, variant: &Variant) -> Result<String, String> {
             names.push(variant.fragments.get(index).ok_or_else(|| format!("slot `{slot}` is not filled"))?);
         }
     }
-    for name in names {
+    let mut at = 0;
+    while let Some(name) = names.get(at) {
+        let shared = fragment(name)?;
         text.push('\n');
-        text.push_str(fragment(name)?);
+        text.push_str(shared);
+        names.extend(shared.lines().filter_map(|line| line.strip_prefix("// @use ")));
+        at += 1;
     }
     Ok(text)
 }

@@ -10,7 +10,7 @@ use crate::model::config::LladaConfig;
 use crate::model::weights::{LoadProgress, WeightReader};
 use crate::quant::QuantFormat;
 
-/// How the large matrices of the language model are quantized: 7.5 GB instead of 16 for LLaDA-8B at `Q8`, 5
+/// How the large matrices of the language model are quantized: 8.5 GB instead of 16 for LLaDA-8B at `Q8`, 5
 /// at `Q4`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Quantization {

@@ -13,18 +13,18 @@ use crate::eval::benchmark::{SUBSETS, evaluator_of_subset};
 
 /// What the user calls the rules: a benchmark, an evaluator, or VoiceBench as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Benchmark {
+pub enum Rules {
     /// One evaluator for every file.
     One(Evaluator),
     /// VoiceBench: the evaluator of each file's subset.
     VoiceBench,
 }
 
-impl std::str::FromStr for Benchmark {
+impl std::str::FromStr for Rules {
     type Err = Error;
 
-    fn from_str(name: &str) -> Result<Benchmark> {
-        if name == "voicebench" { Ok(Benchmark::VoiceBench) } else { name.parse().map(Benchmark::One) }
+    fn from_str(name: &str) -> Result<Rules> {
+        if name == "voicebench" { Ok(Rules::VoiceBench) } else { name.parse().map(Rules::One) }
     }
 }
 
@@ -48,7 +48,7 @@ impl Answers {
     ///
     /// # Errors
     /// The file is unreadable or damaged, or its subset is unknown.
-    pub fn read(path: &Path, benchmark: Benchmark, subset: Option<&str>) -> Result<Vec<Answers>> {
+    pub fn read(path: &Path, rules: Rules, subset: Option<&str>) -> Result<Vec<Answers>> {
         let rows = input::read(path)?;
         let answers = |subset: &str, split, evaluator, rows| Answers {
             path: path.to_path_buf(),
@@ -57,14 +57,14 @@ impl Answers {
             evaluator,
             rows,
         };
-        match (benchmark, subset) {
-            (Benchmark::One(evaluator), None) => Ok(vec![answers(evaluator.name(), None, evaluator, rows)]),
-            (Benchmark::One(_), Some(_)) => Err(Error::usage("--subset", "only VoiceBench has subsets")),
-            (Benchmark::VoiceBench, Some(name)) => {
+        match (rules, subset) {
+            (Rules::One(evaluator), None) => Ok(vec![answers(evaluator.name(), None, evaluator, rows)]),
+            (Rules::One(_), Some(_)) => Err(Error::usage("--subset", "only VoiceBench has subsets")),
+            (Rules::VoiceBench, Some(name)) => {
                 let split = named_by(path).filter(|(subset, _)| *subset == name).and_then(|(_, split)| split);
                 Ok(vec![answers(name, split, evaluator_of(name)?, rows)])
             }
-            (Benchmark::VoiceBench, None) => {
+            (Rules::VoiceBench, None) => {
                 let named = named_by(path);
                 let mut parts: Vec<Answers> = Vec::new();
                 for row in rows {
@@ -101,12 +101,12 @@ impl Answers {
     pub fn detect(path: &Path) -> Result<Vec<Answers>> {
         let rows = input::read(path)?;
         let all_have = |key: &str| rows.iter().all(|row| row.get(key).is_some());
-        let benchmark = match () {
-            () if all_have("answer_gt") => Benchmark::One(Evaluator::Mmsu),
-            () if all_have("answer") && all_have("choices") => Benchmark::One(Evaluator::Mmau),
-            () => Benchmark::VoiceBench,
+        let rules = match () {
+            () if all_have("answer_gt") => Rules::One(Evaluator::Mmsu),
+            () if all_have("answer") && all_have("choices") => Rules::One(Evaluator::Mmau),
+            () => Rules::VoiceBench,
         };
-        Answers::read(path, benchmark, None)
+        Answers::read(path, rules, None)
     }
 
     /// Joins what belongs to one subset, for example the twelve domains of VoiceBench's MMSU.

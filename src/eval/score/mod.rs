@@ -29,7 +29,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::eval::Object;
 use crate::eval::benchmark::evaluator_of_subset;
-pub use answers::{Answers, Benchmark};
+pub use answers::{Answers, Rules};
 pub(super) use open_qa::holds_reference;
 pub use report::{Draw, InstructionVerdict, Metric, Scores, Table, TableRow, Unit, Verdict};
 pub use stats::{Comparison, Difference, Interval, McNemar, Outcomes, compare};
