@@ -97,7 +97,7 @@ pub fn head_case(head: Head) -> Case {
     };
     let mut rules = vec![head.rules.banned.len() as u32, head.rules.low_confidence.len() as u32];
     rules.extend(head.rules.banned.iter().chain(&head.rules.low_confidence));
-    let variant = Variant::fragments(&[weights, fragment]).with("MR", 8).with("NR", head.nr.unwrap_or(8));
+    let variant = Variant::fragments(&[weights, fragment]).with("MR", 8).with("NR", head.nr.unwrap_or(4));
     let name = format!("{n_rows} x {vocab} x {}: {}", head.k, head.name);
     let (nr, block_length, k, chosen) = (head.nr, head.block_length, head.k, variant.clone());
     let noise_shape = if fragment == "noise_given" { [n_rows, vocab] } else { [1, 1] };
