@@ -1,7 +1,8 @@
 // matmul_direct: out[out_row0 + r, col0 + c] = act(sum_k x[x_row0 + r, k] * w[c, k] + bias[col0 + c]) (+ out)
 // Register-blocked, without workgroup memory: each lane owns MR rows x NR columns (64 apart), so every
 // weight vector is reused MR times and every activation vector, the same for all lanes, NR times.
-// The inner loops are written out, or drivers would keep large blocks in memory. Wins on software adapters, where barriers and workgroup memory are slow. k must be a multiple of 8.
+// The inner loops are written out, or drivers would keep large blocks in memory. Wins on software adapters, where
+// barriers and workgroup memory are slow. k must be a multiple of 8.
 // Dispatch: [ceil(slab_cols / (64 NR)), ceil(m / MR), 1].
 // @use epilogue
 // @slot weights
