@@ -24,6 +24,8 @@ fragments!(
     "coop_8",
     "epilogue",
     "grid",
+    "octets",
+    "octets_subgroup",
     "partial",
     "random",
     "quants_q4",
