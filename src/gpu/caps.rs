@@ -56,7 +56,11 @@ impl Requirements {
     /// Optional features that make things faster or measurable; a host should request those its adapter has.
     pub fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
         adapter.features()
-            & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP)
+            & (wgpu::Features::TIMESTAMP_QUERY
+                | wgpu::Features::SHADER_F16
+                | wgpu::Features::SUBGROUP
+                | wgpu::Features::PIPELINE_CACHE
+                | mapped_weights(&adapter.get_info()))
     }
 
     /// The limits a host should request from `adapter`: its own, because the default binding size of
@@ -88,6 +92,12 @@ impl Caps {
     /// The largest buffer that can be created and bound as one storage binding, in bytes.
     pub fn max_slab_bytes(&self) -> u64 {
         self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
+    }
+
+    /// True if weights are written in place: a software adapter that lets the processor into its buffers.
+    pub(crate) fn has_mapped_weights(&self) -> bool {
+        let needed = mapped_weights(&self.info);
+        !needed.is_empty() && self.features.contains(needed)
     }
 
     /// True if the device can time its own passes.
@@ -125,6 +135,15 @@ impl Caps {
             wgpu::DeviceType::Cpu => 8_000_000_000,
             _ => 50_000_000_000,
         }
+    }
+}
+
+/// The feature by which weights can be written in place, where that is known to pay: software adapters keep
+/// everything in the machine's memory; elsewhere such buffers may lie in memory that is slow for the device.
+fn mapped_weights(info: &wgpu::AdapterInfo) -> wgpu::Features {
+    match info.device_type {
+        wgpu::DeviceType::Cpu => wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
+        _ => wgpu::Features::empty(),
     }
 }
 

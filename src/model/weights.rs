@@ -1,6 +1,9 @@
 //! From checkpoint to device: a named cursor that checks shapes, streams bytes and splits large matrices.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::checkpoint::{Checkpoint, StoredDtype, StoredTensor};
 use crate::error::{Error, Result};
@@ -10,7 +13,11 @@ use crate::ops::norm::LayerNormWeights;
 use crate::quant::QuantFormat;
 
 /// Called with the bytes of each tensor once it is on the device. An error stops the load.
-pub type LoadProgress<'a> = &'a dyn Fn(u64) -> Result<()>;
+/// Several threads call it.
+pub type LoadProgress<'a> = &'a (dyn Fn(u64) -> Result<()> + Sync);
+
+/// Threads that load at a time: one waits for the disk while another takes bytes in.
+const LOADERS: usize = 4;
 
 /// Reads tensors of one checkpoint under a name prefix. Matrices keep their stored type; vectors are
 /// widened to f32 (exact for f16 and bf16).
@@ -21,12 +28,14 @@ pub struct WeightReader<'a> {
     prefix: String,
     progress: LoadProgress<'a>,
     quantize: Option<QuantFormat>,
+    upload: Rc<RefCell<Upload<'a>>>,
 }
 
 impl<'a> WeightReader<'a> {
     /// A cursor at `prefix` (empty, or ending in a dot).
     pub fn new(gpu: &'a Gpu, checkpoint: &'a Checkpoint, prefix: &str, progress: LoadProgress<'a>) -> Self {
-        WeightReader { gpu, checkpoint, prefix: prefix.into(), progress, quantize: None }
+        let upload = Rc::new(RefCell::new(Upload::new(gpu)));
+        WeightReader { gpu, checkpoint, prefix: prefix.into(), progress, quantize: None, upload }
     }
 
     /// The device that tensors go to.
@@ -42,6 +51,43 @@ impl<'a> WeightReader<'a> {
     /// A cursor that quantizes dense matrices whose rows divide into blocks.
     pub fn quantizing(&self, format: Option<QuantFormat>) -> WeightReader<'a> {
         WeightReader { quantize: format, ..self.clone() }
+    }
+
+    /// `load(reader, i)` for `i` in `0..n`, in order; several of them at a time.
+    ///
+    /// Errors: that of the lowest `i` that failed.
+    pub fn each<T: Send>(
+        &self,
+        n: usize,
+        load: impl Fn(&WeightReader<'a>, usize) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let WeightReader { gpu, checkpoint, ref prefix, progress, quantize, .. } = *self;
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let run = || {
+            let at = WeightReader::new(gpu, checkpoint, prefix, progress).quantizing(quantize);
+            let mut done = Vec::new();
+            while !failed.load(Ordering::Relaxed) {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= n {
+                    break;
+                }
+                let loaded = load(&at, i);
+                failed.fetch_or(loaded.is_err(), Ordering::Relaxed);
+                done.push((i, loaded));
+            }
+            done
+        };
+        let mut all = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..LOADERS).map(|_| scope.spawn(run)).collect();
+            let mut all = run();
+            for other in others {
+                // A panic of a loader is one of this function.
+                all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            all
+        });
+        all.sort_by_key(|(i, _)| *i);
+        all.into_iter().map(|(_, loaded)| loaded).collect()
     }
 
     /// The matrix `NAME` of shape `[rows, cols]`.
@@ -69,16 +115,17 @@ impl<'a> WeightReader<'a> {
         for (first_row, n) in
             Matrix::slab_rows(rows, dtype.row_bytes(cols), self.gpu.caps().max_slab_bytes())?
         {
-            let tensor = self.gpu.tensor(&name, dtype, &[n, cols])?;
-            let StoredTensor { name, dtype, file, .. } = stored;
             let bytes = Cow::Borrowed(&stored.bytes[first_row * stored_row..(first_row + n) * stored_row]);
-            let part = StoredTensor { name, dtype, shape: &[n, cols], bytes, file };
-            let mut upload = Upload::new(self.gpu);
-            match (self.quantize.and_then(|format| part.quantized(format)), &tensor.dtype) {
-                (Some(quantized), DType::Q(_)) => upload.write(&tensor, &quantized)?,
-                _ => upload.write(&tensor, &part.bytes)?,
-            }
-            upload.flush()?;
+            let part = StoredTensor {
+                name: stored.name,
+                dtype: stored.dtype,
+                shape: &[n, cols],
+                bytes,
+                file: stored.file,
+            };
+            let quantized = self.quantize.and_then(|format| part.quantized(format));
+            let bytes = quantized.as_deref().unwrap_or(&part.bytes);
+            let tensor = self.upload.borrow_mut().tensor(&name, dtype, &[n, cols], bytes)?;
             // Slab by slab, so that no more of a 1 GB matrix stays resident in the file map than one slab.
             self.done(&part)?;
             slabs.push(Slab { first_row, tensor });
