@@ -10,22 +10,13 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use diffa::gpu::kernel::{Kernel, Variant};
-use diffa::gpu::shader::compose;
 use diffa::ops::REGISTRY;
 use diffa::ops::cases::{Case, cases};
-use diffa::wgpu::Features;
 use diffa::{AdapterChoice, Gpu};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// An application that waits longer for one kernel looks hung.
 const BUDGET_SECONDS: f64 = 20.0;
-
-/// What a shader's text uses beyond core WGSL, and the feature that a device needs for it.
-const OPTIONAL: &[(&str, Features)] = &[
-    ("enable wgpu_cooperative_matrix", Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
-    ("enable f16", Features::SHADER_F16),
-    ("subgroup", Features::SUBGROUP),
-];
 
 /// The compile times of one kernel's variants.
 #[derive(Default)]
@@ -34,11 +25,6 @@ struct Times {
     total: Duration,
     slowest: Duration,
     which: String,
-}
-
-fn is_offered(gpu: &Gpu, kernel: &Kernel, variant: &Variant) -> Result<bool, String> {
-    let text = compose(kernel, variant)?;
-    Ok(OPTIONAL.iter().all(|(word, feature)| !text.contains(word) || gpu.caps().features.contains(*feature)))
 }
 
 /// The case with the fewest elements.
@@ -76,8 +62,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (kernel, variant) in &variants {
         let label = format!("{} ({variant})", kernel.name);
         bar.set_message(label.clone());
-        if is_offered(&gpu, kernel, variant)? {
-            let case = smallest(&all, kernel, variant).ok_or_else(|| format!("{label}: no case"))?;
+        let case = smallest(&all, kernel, variant).ok_or_else(|| format!("{label}: no case"))?;
+        if gpu.lacking(kernel, variant)?.is_empty() {
             let first = run(&gpu, case)?;
             let compile = first.saturating_sub(run(&gpu, case)?);
             let times = kernels.entry(kernel.name).or_default();

@@ -3,17 +3,19 @@
 // weight vector is reused MR times and every activation vector, the same for all lanes, NR times.
 // Wins on software adapters, where barriers and workgroup memory are slow. k must be a multiple of 8.
 // Dispatch: [ceil(slab_cols / (64 NR)), ceil(m / MR), 1].
-// @use activation
+// @use epilogue
 // @slot weights
 
 const MR: u32 = 8u;
 const NR: u32 = 8u;
+const BARRIER: u32 = 0u;
 
 struct Params {
     m: u32, n: u32, k: u32,           // rows, columns of `out`, inner length
     slab_cols: u32, col0: u32,        // this slab's columns and their offset in `out`
     x_row0: u32, out_row0: u32,
     has_bias: u32, activation: u32, accumulate: u32,
+    k_part: u32,                      // inner elements of one workgroup; below k: partial sums, see matmul_sum
 }
 
 @group(0) @binding(0) var<uniform>             params: Params;
@@ -55,17 +57,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
+    // Not needed; but with it recent Mesas keep the sums of a wide block in registers.
+    if (BARRIER == 1u) { workgroupBarrier(); }
+
     for (var r = 0u; r < MR; r++) {
         for (var c = 0u; c < NR; c++) {
             let col = first_col + 64u * c;
-            if (row0 + r < params.m && col < params.slab_cols) {
-                var value = acc[r][c];
-                if (params.has_bias != 0u) { value += bias[params.col0 + col]; }
-                value = activate(params.activation, value);
-                let at = (params.out_row0 + row0 + r) * params.n + params.col0 + col;
-                if (params.accumulate != 0u) { value += out[at]; }
-                out[at] = value;
-            }
+            if (row0 + r < params.m && col < params.slab_cols) { store(row0 + r, col, acc[r][c]); }
         }
     }
 }

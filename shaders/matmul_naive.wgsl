@@ -1,7 +1,7 @@
 // matmul_naive: out[out_row0 + r, col0 + c] = act(sum_k x[x_row0 + r, k] * w[c, k] + bias[col0 + c]) (+ out)
 // One lane per output; any k. The reference and the fallback for widths that are no multiple of 8.
 // Dispatch: linear over ceil(m * slab_cols / WG).
-// @use grid, activation
+// @use grid, epilogue
 // @slot weights
 
 const WG: u32 = 64u;
@@ -11,6 +11,7 @@ struct Params {
     slab_cols: u32, col0: u32,        // this slab's columns and their offset in `out`
     x_row0: u32, out_row0: u32,
     has_bias: u32, activation: u32, accumulate: u32,
+    k_part: u32,                      // inner elements of one workgroup; below k: partial sums, see matmul_sum
 }
 
 @group(0) @binding(0) var<uniform>             params: Params;
@@ -34,9 +35,5 @@ fn main(
     for (var k = 0u; k < params.k; k++) {
         sum = fma(x[x_at + k], weight(col, k, params.k), sum);
     }
-    if (params.has_bias != 0u) { sum += bias[params.col0 + col]; }
-    sum = activate(params.activation, sum);
-    let at = (params.out_row0 + row) * params.n + params.col0 + col;
-    if (params.accumulate != 0u) { sum += out[at]; }
-    out[at] = sum;
+    store(row, col, sum);
 }

@@ -1,8 +1,8 @@
 // matmul_tile: out[out_row0 + r, col0 + c] = act(sum_k x[x_row0 + r, k] * w[c, k] + bias[col0 + c]) (+ out)
 // 64 x 64 outputs per workgroup of 16 x 16 lanes, 4 x 4 outputs per lane, operands staged in workgroup
 // memory 16 inner elements at a time (8 KiB). The shape for real GPUs. k must be a multiple of 8.
-// Dispatch: [ceil(slab_cols / 64), ceil(m / 64), 1].
-// @use activation
+// Dispatch: [ceil(slab_cols / 64), ceil(m / 64), ceil(k / k_part)].
+// @use epilogue
 // @slot weights
 
 struct Params {
@@ -10,6 +10,7 @@ struct Params {
     slab_cols: u32, col0: u32,        // this slab's columns and their offset in `out`
     x_row0: u32, out_row0: u32,
     has_bias: u32, activation: u32, accumulate: u32,
+    k_part: u32,                      // inner elements of one workgroup; below k: partial sums, see matmul_sum
 }
 
 @group(0) @binding(0) var<uniform>             params: Params;
@@ -36,12 +37,13 @@ fn main(
     let k8 = params.k / 8u;
 
     var acc: array<vec4<f32>, 4>;   // acc[r] = the lane's four columns of its row r
-    for (var step = 0u; step < params.k; step += K_STEP) {
+    let k_end = min((group.z + 1u) * params.k_part, params.k);
+    for (var step = group.z * params.k_part; step < k_end; step += K_STEP) {
         // 64 rows x 4 vec4 of x: one per lane.
         let x_row = lane % TILE;
         let x_quad = lane / TILE;
         var xv = vec4<f32>(0.0);
-        if (step + x_quad * 4u < params.k) {
+        if (step + x_quad * 4u < k_end) {
             xv = x[(params.x_row0 + min(row0 + x_row, params.m - 1u)) * k8 * 2u + step / 4u + x_quad];
         }
         for (var i = 0u; i < 4u; i++) { x_tile[x_quad * 4u + i][x_row / 4u][x_row % 4u] = xv[i]; }
@@ -50,7 +52,7 @@ fn main(
             let w_col = lane % TILE;
             let w_oct = lane / TILE;
             var wv = Weights8(vec4<f32>(0.0), vec4<f32>(0.0));
-            if (step / 8u + w_oct < k8) {
+            if (step + w_oct * 8u < k_end) {
                 wv = weights8(row8(min(first_col + w_col, params.slab_cols - 1u), params.k), step / 8u + w_oct, params.k);
             }
             for (var i = 0u; i < 4u; i++) {
@@ -72,12 +74,11 @@ fn main(
             let row = row0 + id.y * 4u + r;
             let col = first_col + id.x * 4u + c;
             if (row < params.m && col < params.slab_cols) {
-                var value = acc[r][c];
-                if (params.has_bias != 0u) { value += bias[params.col0 + col]; }
-                value = activate(params.activation, value);
-                let at = (params.out_row0 + row) * params.n + params.col0 + col;
-                if (params.accumulate != 0u) { value += out[at]; }
-                out[at] = value;
+                if (params.k_part < params.k) {
+                    out[(group.z * params.m + row) * params.slab_cols + col] = acc[r][c];
+                } else {
+                    store(row, col, acc[r][c]);
+                }
             }
         }
     }

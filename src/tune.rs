@@ -2,8 +2,8 @@
 //!
 //! [`products`] lists the matrix products of a model, [`Tuner`] times every candidate of one on zeros of the
 //! real inner length, and [`Tuning`] is the file: valid for one adapter, driver and state of the shaders.
-//! Without it the built-in choices hold. All variants add in the same order of `k`, so a choice changes speed,
-//! not answers.
+//! Without it the built-in choices hold. Variants that round operands are tried only where the caller allows
+//! it; the others differ in the order of f32 sums at most.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::gpu::plan::{Plan, PlanBuilder};
 use crate::gpu::{Choices, DType, Gpu, Matrix, Tensor};
 use crate::model::{Hearing, Llada};
 use crate::ops::REGISTRY;
-use crate::ops::matmul::{Matmul, MatmulVariant, matmul_with};
+use crate::ops::matmul::{Matmul, MatmulVariant, Rounding, matmul_with};
 
 /// Columns that are measured at most: groups of columns do not depend on each other.
 const SAMPLE_COLUMNS: usize = 4096;
@@ -91,14 +91,16 @@ pub struct Tuner<'a> {
     timer: Timer,
     /// Time to spend on repeats of one candidate.
     budget: Duration,
+    allowed: Vec<Rounding>,
 }
 
 impl<'a> Tuner<'a> {
-    /// A tuner that repeats every candidate for about `budget`.
+    /// A tuner that repeats every candidate for about `budget`, and tries variants that round their operands only
+    /// as `allowed`.
     ///
     /// Errors: device errors.
-    pub fn new(gpu: &'a Gpu, budget: Duration) -> Result<Tuner<'a>> {
-        Ok(Tuner { gpu, timer: Timer::new(gpu)?, budget })
+    pub fn new(gpu: &'a Gpu, budget: Duration, allowed: &[Rounding]) -> Result<Tuner<'a>> {
+        Ok(Tuner { gpu, timer: Timer::new(gpu)?, budget, allowed: allowed.to_vec() })
     }
 
     /// Times every candidate of a product.
@@ -108,7 +110,8 @@ impl<'a> Tuner<'a> {
         let Product { dtype, rows, n, k } = product;
         let operands = Operands::new(self.gpu, dtype, rows, n.min(SAMPLE_COLUMNS), k)?;
         let mut trials: Vec<Trial> = Vec::new();
-        for variant in MatmulVariant::candidates(n, k) {
+        let caps = self.gpu.caps();
+        for variant in MatmulVariant::candidates(caps, dtype, [rows, n, k], &self.allowed) {
             let plan = operands.plan(self.gpu, variant)?;
             // Many drivers compile at the first dispatch.
             plan.run(self.gpu)?;
@@ -116,7 +119,7 @@ impl<'a> Tuner<'a> {
             trials.push(Trial { variant: variant.to_string(), seconds });
         }
         trials.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
-        let built_in = MatmulVariant::default_for(self.gpu.caps().is_software(), rows, n, k).to_string();
+        let built_in = MatmulVariant::default_for(caps, rows, n, k).to_string();
         Ok(Entry { key: MatmulVariant::key(dtype, rows, n, k), trials, built_in })
     }
 }

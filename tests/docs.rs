@@ -23,7 +23,12 @@ fn kernel_table() -> String {
             let values: Vec<String> = c.choices.iter().map(u32::to_string).collect();
             format!("{} {}", c.name, values.join(" \\| "))
         });
-        let variants: Vec<String> = slots.chain(consts).collect();
+        let also = kernel.also.iter().map(|numbers| {
+            let numbers: Vec<String> =
+                numbers.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            numbers.join(" ")
+        });
+        let variants: Vec<String> = slots.chain(consts).chain(also).collect();
         let summary = kernel.summary.replace('|', "\\|");
         let _ = writeln!(
             text,

@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{fixtures, gpu, read_json};
 use diffa::gpu::DType;
+use diffa::gpu::needs::Need;
 use diffa::ops::REGISTRY;
 use diffa::ops::cases::{
     Case, Fill, Found, Head, HeadNoise, Outcome, SENTINEL, cases, head_case, random_select, select_step,
 };
 use diffa::ops::select::{SelectArgs, SelectRule};
+use diffa::wgpu::Features;
 use diffa::{AdapterChoice, Gpu};
 use reference::{ANY, Expected};
 
@@ -114,11 +116,27 @@ fn check(case: &Case, outcome: &Outcome, worst: &mut BTreeMap<&'static str, Wors
     Ok(())
 }
 
+/// What the case's kernel needs beyond core WGSL and the device lacks, in words. Where the device has what is
+/// widespread, only cooperative matrices may be missing.
+fn lacking(gpu: &Gpu, case: &Case) -> Vec<String> {
+    let lacking: Vec<_> = case.needs().into_iter().filter(|need| !need.is_met(gpu.caps())).collect();
+    if gpu.caps().features.contains(Features::SUBGROUP | Features::SHADER_F16) {
+        assert!(lacking.iter().all(|need| matches!(need, Need::CooperativeMatrix(_))), "{case}: {lacking:?}");
+    }
+    lacking.iter().map(|need| need.to_string()).collect()
+}
+
 /// Runs and checks all; panics with every failure at the end.
 fn check_all(gpu: &Gpu, replays: usize, all: impl Iterator<Item = Case>) {
     let mut worst = BTreeMap::new();
     let mut failures = Vec::new();
+    let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
     for case in all {
+        let lacking = lacking(gpu, &case);
+        if !lacking.is_empty() {
+            *left_out.entry(format!("{} for want of {}", case.kernel, lacking.join(", "))).or_default() += 1;
+            continue;
+        }
         let outcome = case.run(gpu, replays).map_err(|e| format!("{case}: {e}"));
         if let Err(failure) = outcome.and_then(|outcome| check(&case, &outcome, &mut worst)) {
             failures.push(failure);
@@ -131,6 +149,9 @@ fn check_all(gpu: &Gpu, replays: usize, all: impl Iterator<Item = Case>) {
             if place.is_empty() { "" } else { " at " }
         );
     }
+    for (what, cases) in &left_out {
+        println!("not on this device: {cases} cases of {what}");
+    }
     let n = failures.len();
     failures.truncate(20);
     assert!(n == 0, "{n} failures\n{}", failures.join("\n"));
@@ -141,7 +162,16 @@ fn tested(kernels: &'static [&'static str], yes: bool) -> impl Iterator<Item = C
 }
 
 /// Half of the pipelines, so that two test threads share the compiling.
-const PRODUCTS: &[&str] = &["matmul_naive", "matmul_direct", "matmul_tile"];
+const PRODUCTS: &[&str] = &[
+    "matmul_naive",
+    "matmul_direct",
+    "matmul_tile",
+    "matmul_gemv",
+    "matmul_coop",
+    "matmul_int8",
+    "matmul_sum",
+    "quantize_rows",
+];
 
 #[test]
 fn every_kernel_has_a_reference_and_every_variant_a_case() {

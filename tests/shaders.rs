@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use diffa::gpu::kernel::{Access, Kernel, Variant};
-use diffa::gpu::shader::compose;
+use diffa::gpu::needs::Need;
+use diffa::gpu::shader::{compose, needs};
 use diffa::ops::REGISTRY;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
@@ -15,13 +16,24 @@ fn parse(kernel: &Kernel, variant: &Variant) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|e| panic!("{} ({variant}): {}", kernel.name, e.emit_to_string(&text)));
     // `unpack2x16float` is core WGSL, but old GL lacks it, so naga names it as a capability.
-    // Core WGSL, but old GL lacks `unpack2x16float`, so naga names it as a capability.
-    let f16 = ["weights_f16", "weights_q8", "weights_q4"].iter().any(|name| variant.fragments.contains(name));
-    let core = if f16 { Capabilities::SHADER_FLOAT16_IN_FLOAT32 } else { Capabilities::empty() };
-    let info = Validator::new(ValidationFlags::all(), core)
+    let core = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let allowed = needed(kernel, variant).into_iter().fold(core, |all, need| all | capability(need));
+    let info = Validator::new(ValidationFlags::all(), allowed)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{} ({variant}): {}", kernel.name, e.emit_to_string(&text)));
     (module, info)
+}
+
+fn needed(kernel: &Kernel, variant: &Variant) -> Vec<Need> {
+    needs(kernel, variant).unwrap_or_else(|e| panic!("{} ({variant}): {e}", kernel.name))
+}
+
+fn capability(need: Need) -> Capabilities {
+    match need {
+        Need::F16 => Capabilities::SHADER_FLOAT16,
+        Need::Subgroup => Capabilities::SUBGROUP,
+        Need::CooperativeMatrix(_) => Capabilities::COOPERATIVE_MATRIX,
+    }
 }
 
 fn every_variant(mut check: impl FnMut(&'static Kernel, &Variant)) {
@@ -80,6 +92,25 @@ fn variants_match_their_declaration() {
 }
 
 #[test]
+fn variants_name_exactly_what_they_need() {
+    every_variant(|kernel, variant| {
+        let text = compose(kernel, variant).unwrap();
+        let module = naga::front::wgsl::parse_str(&text).unwrap();
+        let all = needed(kernel, variant);
+        for left_out in &all {
+            let others = all.iter().filter(|need| *need != left_out);
+            let allowed =
+                others.fold(Capabilities::SHADER_FLOAT16_IN_FLOAT32, |all, need| all | capability(*need));
+            let valid = Validator::new(ValidationFlags::all(), allowed).validate(&module).is_ok();
+            assert!(!valid, "{} ({variant}) is valid without {left_out}", kernel.name);
+        }
+        // The core of every kernel is offered everywhere: what is needed has a variant without it.
+        let spared = all.is_empty() || kernel.variants().iter().any(|v| needed(kernel, v).is_empty());
+        assert!(spared || kernel.name == "matmul_coop", "{}: no variant for core WGSL", kernel.name);
+    });
+}
+
+#[test]
 fn kernels_stay_within_default_limits() {
     let limits = wgpu_default_limits();
     every_variant(|kernel, variant| {
@@ -123,7 +154,16 @@ fn variants_translate_to_spirv_msl_and_hlsl() {
         if let Err(e) = naga::back::msl::write_string(&module, &info, &options, &Default::default()) {
             fail("MSL", e.to_string());
         }
-        for shader_model in [naga::back::hlsl::ShaderModel::V5_1, naga::back::hlsl::ShaderModel::V6_0] {
+        // naga has no cooperative matrices for HLSL; half floats came with 6.2, subgroups with 6.0.
+        use naga::back::hlsl::ShaderModel;
+        let needs = needed(kernel, variant);
+        let models: &[ShaderModel] = match needs.iter().max() {
+            None => &[ShaderModel::V5_1, ShaderModel::V6_0],
+            Some(Need::F16) => &[ShaderModel::V6_2],
+            Some(Need::Subgroup) => &[ShaderModel::V6_2],
+            Some(Need::CooperativeMatrix(_)) => &[],
+        };
+        for &shader_model in models {
             let options =
                 naga::back::hlsl::Options { shader_model, fake_missing_bindings: true, ..Default::default() };
             let mut text = String::new();

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use command::{demo_clip, json_of, run, stderr, text as arg};
 use diffa::gpu::DType;
-use diffa::ops::matmul::MatmulVariant;
+use diffa::ops::matmul::{MatmulVariant, Rounding};
+use diffa::quant::QuantFormat;
 use diffa::tune::{Product, Tuner, Tuning, limit_submits};
 use diffa::{AdapterChoice, DecodeOptions, Diffa, Gpu, ModelPaths, audio, text};
 
@@ -34,8 +35,8 @@ fn choices_are_followed_and_change_no_answer() {
     let gpu = open();
     let (plain, _) = answer(&gpu);
     let product = Product { dtype: DType::Bf16, rows: 4, n: 192, k: 192 };
-    let entry = Tuner::new(&gpu, Duration::ZERO).unwrap().product(product).unwrap();
-    let candidates = MatmulVariant::candidates(192, 192);
+    let entry = Tuner::new(&gpu, Duration::ZERO, &[]).unwrap().product(product).unwrap();
+    let candidates = MatmulVariant::candidates(gpu.caps(), DType::Bf16, [3, 192, 192], &[]);
     assert_eq!(entry.trials.len(), candidates.len());
     assert!(entry.trials.windows(2).all(|pair| pair[0].seconds <= pair[1].seconds));
     assert!(entry.gain().is_some_and(|gain| gain >= 1.0), "{entry:?}");
@@ -55,6 +56,35 @@ fn choices_are_followed_and_change_no_answer() {
         assert_eq!(MatmulVariant::choose(&gpu, DType::Bf16, 3, 192, 192), candidate);
         let (tuned, _) = answer(&gpu);
         assert_eq!((&plain.ids, &plain.text), (&tuned.ids, &tuned.text), "{candidate}");
+    }
+}
+
+#[test]
+fn what_rounds_is_tried_only_if_allowed_and_what_the_device_lacks_is_not_chosen() {
+    let gpu = open();
+    let (caps, q8) = (gpu.caps(), DType::Q(QuantFormat::Q8_0));
+    let rounds = |dtype, allowed: &[Rounding]| -> Vec<Rounding> {
+        let all = MatmulVariant::candidates(caps, dtype, [32, 192, 192], allowed);
+        all.into_iter().map(MatmulVariant::rounding).filter(|r| *r != Rounding::Exact).collect()
+    };
+    assert!(rounds(q8, &[]).is_empty() && rounds(DType::Bf16, &[Rounding::Int8]).is_empty());
+    assert!(rounds(q8, &[Rounding::Int8]).len() > 1);
+    let has_matrices = !caps.cooperative_edges.is_empty();
+    assert_eq!(!rounds(DType::Bf16, &[Rounding::F16]).is_empty(), has_matrices);
+
+    // A file of another device's names, of names of the future, and of names that do not fit the weights.
+    let built_in = MatmulVariant::default_for(caps, 32, 192, 192);
+    for name in ["coop 16 tiles 2x2 lanes 128", "warp 9", "int8 8x4"] {
+        gpu.set_choices([(MatmulVariant::key(DType::Bf16, 32, 192, 192), name.to_string())].into());
+        assert_eq!(MatmulVariant::choose(&gpu, DType::Bf16, 32, 192, 192), built_in, "{name}");
+    }
+    // All names are read as they are written.
+    for dtype in [DType::Bf16, q8] {
+        for variant in
+            MatmulVariant::candidates(caps, dtype, [64, 4096, 4096], &[Rounding::F16, Rounding::Int8])
+        {
+            assert_eq!(MatmulVariant::parse(&variant.to_string()), Some(variant));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use diffa::gpu::adapter::list;
-use diffa::gpu::caps::describe;
+use diffa::gpu::caps::{Caps, describe};
 use diffa::gpu::{AdapterChoice, Requirements};
 use diffa::ops::attention::AttentionVariant;
 use diffa::ops::matmul::MatmulVariant;
@@ -87,7 +87,7 @@ impl Device {
             index,
             features: adapter.features(),
             missing: Requirements::missing(&limits),
-            matmul: plain(MatmulVariant::default_for(is_software, rows, n, k)),
+            matmul: MatmulVariant::default_for(&Caps::of_adapter(adapter), rows, n, k).to_string(),
             attention: [64, 128].map(|head| plain(AttentionVariant::default_for(is_software, head))),
             info,
             limits,

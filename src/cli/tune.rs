@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use diffa::ops::matmul::Rounding;
 use diffa::tune::{Entry, Tuner, Tuning, products};
 use diffa::{Error, Result};
 use serde_json::json;
@@ -17,7 +18,9 @@ the user's cache folder, or in the file given with --tuning.
 
 Examples:
   diffa tune                                   for the built-in demo model
-  diffa tune --model DIR --rows 32,128,600";
+  diffa tune --model DIR --rows 32,128,600
+  diffa tune --model DIR --allow f16           also matrix units (cooperative matrices), where there are any
+  diffa tune --model DIR --quantize q8 --allow int8";
 
 #[derive(Debug, Args)]
 pub(super) struct TuneArgs {
@@ -29,9 +32,20 @@ pub(super) struct TuneArgs {
     /// Seconds to repeat each candidate for.
     #[arg(long, value_name = "S", default_value_t = 0.2)]
     seconds: f64,
+    /// Also try variants that round what they multiply (sums stay f32): f16 for both operands on matrix units,
+    /// int8 for activations with quantized weights.
+    #[arg(long, value_delimiter = ',', value_name = "f16,int8")]
+    allow: Vec<Allowed>,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
+}
+
+/// A rounding that may be traded for speed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Allowed {
+    F16,
+    Int8,
 }
 
 /// Runs the command.
@@ -51,7 +65,15 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &TuneArgs) -> Result<(
     let (model, _) = load::model(term, &gpu, &paths, !text_only)?;
     let mut tuning = Tuning::read(&path, &gpu.caps().describe())?.unwrap_or_else(|| Tuning::new(&gpu));
     let all = products(model.llada(), model.hearing().ok(), &args.rows);
-    let tuner = Tuner::new(&gpu, Duration::from_secs_f64(args.seconds))?;
+    let allowed: Vec<Rounding> = args
+        .allow
+        .iter()
+        .map(|allowed| match allowed {
+            Allowed::F16 => Rounding::F16,
+            Allowed::Int8 => Rounding::Int8,
+        })
+        .collect();
+    let tuner = Tuner::new(&gpu, Duration::from_secs_f64(args.seconds), &allowed)?;
     let bar = term.items("tuning", 0, all.len());
     let mut found: Vec<Entry> = Vec::new();
     let mut stopped = Ok(());
@@ -76,7 +98,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &TuneArgs) -> Result<(
             let (name, ms) = best.map_or(("-", 0.0), |trial| (trial.variant.as_str(), 1e3 * trial.seconds));
             let gain = entry.gain().unwrap_or(1.0);
             terminal::print(&format!(
-                "{:<40} {name:<12} {ms:>9.2} ms   {gain:.2}x of built-in {}",
+                "{:<40} {name:<16} {ms:>9.2} ms   {gain:.2}x of built-in {}",
                 entry.key, entry.built_in
             ))?;
         }

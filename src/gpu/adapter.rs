@@ -92,6 +92,22 @@ pub(crate) fn choose(choice: &AdapterChoice) -> Result<(wgpu::Adapter, String)> 
     Ok((adapter, reason))
 }
 
+/// Edges of the square cooperative matrices, f16 times f16 into f32, that WGSL can name and the adapter offers.
+pub fn cooperative_edges(adapter: &wgpu::Adapter) -> Vec<u32> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    if !adapter.features().contains(needed) {
+        return Vec::new();
+    }
+    let offered = adapter.cooperative_matrix_properties();
+    let has = |edge: u32| {
+        offered
+            .iter()
+            .any(|p| [p.m_size, p.n_size, p.k_size] == [edge; 3] && p.ab_type == F16 && p.cr_type == F32)
+    };
+    [8, 16].into_iter().filter(|edge| has(*edge)).collect()
+}
+
 /// The largest pool of memory that is the adapter's own, in bytes; `None` where the backend does not tell
 /// (wgpu has no such query, so this asks Vulkan underneath), and for software adapters, which use the
 /// machine's memory and report some other number.

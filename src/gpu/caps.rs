@@ -1,6 +1,7 @@
 //! What an adapter or device offers, found once and consulted wherever a choice depends on it.
 
 use crate::error::{Error, Result};
+use crate::gpu::adapter;
 
 /// What every kernel needs. These are the WebGPU default limits, so every conforming adapter has them.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +55,8 @@ impl Requirements {
     }
 
     /// Optional features that make things faster or measurable; a host should request those its adapter has.
+    /// Cooperative matrices are not among them: wgpu calls them experimental, and a device that wants them
+    /// must say that it knows ([`crate::Gpu::open`] does).
     pub fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
         adapter.features()
             & (wgpu::Features::TIMESTAMP_QUERY
@@ -81,9 +84,23 @@ pub struct Caps {
     pub features: wgpu::Features,
     /// The adapter's own memory, where the backend tells and the device is not a host's.
     pub memory_bytes: Option<u64>,
+    /// Edges (8, 16) of the square cooperative matrices with f16 factors and f32 sums that shaders may use.
+    /// Empty for a host's device: only the adapter knows them.
+    pub cooperative_edges: Vec<u32>,
 }
 
 impl Caps {
+    /// Of a device that [`crate::Gpu::open`] would open on the adapter.
+    pub fn of_adapter(adapter: &wgpu::Adapter) -> Caps {
+        Caps {
+            info: adapter.get_info(),
+            limits: Requirements::wanted_limits(adapter),
+            features: Requirements::wanted_features(adapter),
+            memory_bytes: adapter::memory_bytes(adapter),
+            cooperative_edges: adapter::cooperative_edges(adapter),
+        }
+    }
+
     /// True for a software adapter: kernels for it avoid workgroup memory and barriers.
     pub fn is_software(&self) -> bool {
         self.info.device_type == wgpu::DeviceType::Cpu
@@ -98,6 +115,12 @@ impl Caps {
     pub(crate) fn has_mapped_weights(&self) -> bool {
         let needed = mapped_weights(&self.info);
         !needed.is_empty() && self.features.contains(needed)
+    }
+
+    /// True for a Mesa whose software driver compiles wide register tiles well: release 26 or later.
+    pub fn is_recent_lavapipe(&self) -> bool {
+        let release = self.info.driver_info.strip_prefix("Mesa ").and_then(|rest| rest.split('.').next());
+        self.is_software() && release.and_then(|r| r.parse::<u32>().ok()).is_some_and(|r| r >= 26)
     }
 
     /// True if the device can time its own passes.

@@ -53,8 +53,10 @@ pub struct Kernel {
     pub bindings: &'static [Binding],
     /// Fragment slots.
     pub slots: &'static [Slot],
-    /// Tunable numbers.
+    /// Tunable numbers, every choice of one with every choice of the others.
     pub consts: &'static [Const],
+    /// Further sets of these numbers.
+    pub also: &'static [&'static [(&'static str, u32)]],
 }
 
 /// A choice of fragments and constants for one kernel.
@@ -88,7 +90,8 @@ impl fmt::Display for Variant {
 }
 
 impl Kernel {
-    /// Every combination of the declared fragments and constants.
+    /// Every combination of the declared fragments and constants, then the further sets of constants with
+    /// every combination of fragments.
     pub fn variants(&self) -> Vec<Variant> {
         let mut all = vec![Variant::default()];
         for slot in self.slots {
@@ -103,11 +106,16 @@ impl Kernel {
                 })
                 .collect();
         }
+        let filled = all.clone();
         for constant in self.consts {
             all = all
                 .into_iter()
                 .flat_map(|v| constant.choices.iter().map(move |value| v.clone().with(constant.name, *value)))
                 .collect();
+        }
+        for numbers in self.also {
+            let with = |v: &Variant| numbers.iter().fold(v.clone(), |v, (name, value)| v.with(name, *value));
+            all.extend(filled.iter().map(with));
         }
         all
     }
@@ -154,6 +162,7 @@ macro_rules! kernel {
             bindings: [$($access:ident $binding:ident),* $(,)?],
             slots: [$($slot:ident: $($choice:literal)|+),* $(,)?],
             consts: [$($const:ident: $($value:literal)|+),* $(,)?] $(,)?
+            $(also: [$([$($also:ident: $number:literal),+]),+ $(,)?] $(,)?)?
         }
     ) => {
         #[doc = $summary]
@@ -161,11 +170,12 @@ macro_rules! kernel {
         pub static $id: $crate::gpu::kernel::Kernel = $crate::gpu::kernel::Kernel {
             name: $name,
             summary: $summary.trim_ascii(),
-            source: include_str!(concat!("../../shaders/", $name, ".wgsl")),
+            source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl")),
             params: $params::FIELDS,
             bindings: &[$($crate::gpu::kernel::kernel!(@binding $access $binding)),*],
             slots: &[$($crate::gpu::kernel::Slot { name: stringify!($slot), choices: &[$($choice),+] }),*],
             consts: &[$($crate::gpu::kernel::Const { name: stringify!($const), choices: &[$($value),+] }),*],
+            also: &[$($(&[$((stringify!($also), $number)),+]),+)?],
         };
     };
     (@binding read $name:ident) => {

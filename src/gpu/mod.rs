@@ -8,6 +8,7 @@ pub mod caps;
 pub mod counters;
 pub mod kernel;
 pub mod memory;
+pub mod needs;
 pub mod plan;
 pub mod readback;
 pub mod shader;
@@ -26,6 +27,7 @@ pub use tensor::{DType, Matrix, Slab, Tensor};
 use crate::error::{Error, Result};
 use counters::Counters;
 use kernel::{Access, Kernel, Variant};
+use needs::Need;
 
 /// A host's command encoder, as [`crate::Session::record_step`] takes it.
 pub type CommandEncoder = wgpu::CommandEncoder;
@@ -80,9 +82,18 @@ impl Gpu {
     /// Errors: no adapter, no match, or an adapter below [`Requirements`].
     pub fn open(choice: &AdapterChoice) -> Result<Gpu> {
         let (adapter, reason) = adapter::choose(choice)?;
+        let mut required_features = Requirements::wanted_features(&adapter);
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if !adapter::cooperative_edges(&adapter).is_empty() {
+            required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: experimental features may have bugs that reach undefined behaviour. The kernels that use
+            // this one run only where a tuning file or a caller asks for them by name.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("diffa"),
-            required_features: Requirements::wanted_features(&adapter),
+            required_features,
+            experimental_features,
             required_limits: Requirements::wanted_limits(&adapter),
             // Large weights in dedicated allocations: pooling them wastes a tenth of a 16 GB model.
             memory_hints: wgpu::MemoryHints::MemoryUsage,
@@ -105,7 +116,7 @@ impl Gpu {
         let (device, queue) = pollster::block_on(adapter.request_device(descriptor)).map_err(|e| {
             Error::Adapter(format!("{} refused to open: {e}", caps::describe(&adapter.get_info())))
         })?;
-        let gpu = Gpu::adopt(device, queue, reason, adapter::memory_bytes(adapter))?;
+        let gpu = Gpu::adopt(device, queue, reason, Some(adapter))?;
         let slot = gpu.inner.failure.clone();
         gpu.device().on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             Failure::keep(&slot, false, error.to_string());
@@ -131,10 +142,20 @@ impl Gpu {
         device: wgpu::Device,
         queue: wgpu::Queue,
         reason: String,
-        memory_bytes: Option<u64>,
+        adapter: Option<&wgpu::Adapter>,
     ) -> Result<Gpu> {
         let (info, limits, features) = (device.adapter_info(), device.limits(), device.features());
-        let caps = Caps { info, limits, features, memory_bytes };
+        let has_cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let caps = Caps {
+            info,
+            limits,
+            features,
+            memory_bytes: adapter.and_then(adapter::memory_bytes),
+            cooperative_edges: adapter
+                .filter(|_| has_cooperative)
+                .map(adapter::cooperative_edges)
+                .unwrap_or_default(),
+        };
         Requirements::check(&caps.limits)?;
         let assumed = caps.assumed_flops_per_submit();
         Ok(Gpu {
@@ -277,6 +298,12 @@ impl Gpu {
         Ok(made)
     }
 
+    /// What `kernel` in `variant` needs and this device lacks.
+    pub fn lacking(&self, kernel: &Kernel, variant: &Variant) -> std::result::Result<Vec<Need>, String> {
+        let needs = shader::needs(kernel, variant)?;
+        Ok(needs.into_iter().filter(|need| !need.is_met(self.caps())).collect())
+    }
+
     fn pipelines(&self) -> std::sync::MutexGuard<'_, HashMap<(&'static str, Variant), Pipeline>> {
         self.inner.pipelines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -284,6 +311,11 @@ impl Gpu {
     fn compile(&self, kernel: &'static Kernel, variant: &Variant) -> Result<Pipeline> {
         let fail =
             |message: String| Error::Shader { kernel: kernel.name, variant: variant.to_string(), message };
+        let lacking = self.lacking(kernel, variant).map_err(fail)?;
+        if !lacking.is_empty() {
+            let missing = lacking.iter().map(|need| format!("{need}, for `{}` ({variant})", kernel.name));
+            return Err(Error::Unsupported { missing: missing.collect() });
+        }
         let text = shader::compose(kernel, variant).map_err(fail)?;
         let label = format!("diffa.{}", kernel.name);
         let entry = |index: usize, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {

@@ -74,6 +74,12 @@ impl Grid {
         let groups = [columns as u32, rows.div_ceil(rows_per_group) as u32, 1];
         Grid { groups, rows_per_group: rows_per_group as u32 }
     }
+
+    /// The same in `parts` layers.
+    pub(crate) fn deep(mut self, parts: usize) -> Grid {
+        self.groups[2] = parts as u32;
+        self
+    }
 }
 
 /// Workgroups per dimension allowed everywhere (WebGPU's default limit).
@@ -109,6 +115,7 @@ pub struct PlanBuilder {
     params: Vec<u8>,
     pending: Vec<Pending>,
     live_rows: bool,
+    scratch: Vec<Option<Tensor>>,
 }
 
 const PARAMS_ALIGN: usize = 256;
@@ -122,6 +129,7 @@ impl PlanBuilder {
             params: Vec::new(),
             pending: Vec::new(),
             live_rows: false,
+            scratch: Vec::new(),
         }
     }
 
@@ -144,6 +152,21 @@ impl PlanBuilder {
         }
         let fit = (self.gpu.flops_per_submit() / flops_per_row.max(1)) as usize;
         (fit / unit * unit).max(unit).min(rows.max(1))
+    }
+
+    /// Memory for what one operation hands from one of its dispatches to the next: at least `words` 32-bit words,
+    /// shared by all operations of the plan that ask for the same `slot`.
+    pub(crate) fn scratch(&mut self, slot: usize, words: usize) -> Result<Tensor> {
+        self.scratch.resize((slot + 1).max(self.scratch.len()), None);
+        match &self.scratch[slot] {
+            Some(tensor) if tensor.len() >= words => Ok(tensor.clone()),
+            _ => {
+                let name = format!("{}.scratch.{slot}", self.name);
+                let tensor = self.gpu.tensor(&name, DType::F32, &[words.next_power_of_two()])?;
+                self.scratch[slot] = Some(tensor.clone());
+                Ok(tensor)
+            }
+        }
     }
 
     /// A small tensor to bind where an optional operand is absent.

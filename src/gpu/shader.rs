@@ -4,9 +4,11 @@
 //! `const NAME: u32 = 8u;` whose number the variant replaces; a *fragment* is a file of
 //! `shaders/lib/` appended at the end (module scope is order-free, so line numbers stay true).
 //! Kernels (and fragments) name fixed fragments with `// @use reduce` and interchangeable ones with
-//! `// @slot weights`, filled by the variant.
+//! `// @slot weights`, filled by the variant. A line `// @needs subgroup` names what the device must have
+//! beyond core WGSL.
 
 use crate::gpu::kernel::{Kernel, Variant};
+use crate::gpu::needs::Need;
 
 macro_rules! fragments {
     ($($name:literal),* $(,)?) => {
@@ -18,10 +20,16 @@ macro_rules! fragments {
 
 fragments!(
     "activation",
+    "coop_16",
+    "coop_8",
+    "epilogue",
     "grid",
     "partial",
     "random",
+    "quants_q4",
+    "quants_q8",
     "reduce",
+    "reduce_subgroup",
     "weights_f32",
     "weights_f16",
     "weights_bf16",
@@ -70,4 +78,18 @@ pub fn compose(kernel: &Kernel, variant: &Variant) -> Result<String, String> {
         at += 1;
     }
     Ok(text)
+}
+
+/// What `kernel` in `variant` needs beyond core WGSL, each once. The same errors as [`compose`], and words
+/// after `// @needs` that mean nothing.
+pub fn needs(kernel: &Kernel, variant: &Variant) -> Result<Vec<Need>, String> {
+    let text = compose(kernel, variant)?;
+    let words =
+        text.lines().filter_map(|line| line.strip_prefix("// @needs ")).flat_map(|list| list.split(','));
+    let mut needs = words
+        .map(|word| Need::parse(word.trim()).ok_or_else(|| format!("unknown need `{}`", word.trim())))
+        .collect::<Result<Vec<_>, _>>()?;
+    needs.sort();
+    needs.dedup();
+    Ok(needs)
 }

@@ -28,8 +28,10 @@ pub use shapes::{Shape, shapes};
 
 use crate::error::Result;
 use crate::gpu::kernel::Variant;
+use crate::gpu::needs::Need;
 use crate::gpu::plan::{Plan, PlanBuilder};
-use crate::gpu::{DType, Gpu, Matrix, Slab, Tensor};
+use crate::gpu::{DType, Gpu, Matrix, Slab, Tensor, shader};
+use crate::ops::REGISTRY;
 
 /// Poison and guard word: NaN as f32, as two f16 and as two bf16; no valid index.
 pub const SENTINEL: u32 = 0x7fff_7fff;
@@ -143,6 +145,8 @@ pub struct Case {
     pub bench_only: bool,
     /// Worth timing: a real or realistic shape.
     pub benched: bool,
+    /// Of kernels that it runs beside its own.
+    more_needs: Vec<Need>,
     attributes: Vec<(&'static str, f64)>,
     record: Record,
 }
@@ -179,6 +183,7 @@ impl Case {
             rtol: 0.0,
             bench_only: false,
             benched: false,
+            more_needs: Vec::new(),
             attributes: Vec::new(),
             record: Box::new(|_, _| Ok(())),
         }
@@ -254,6 +259,14 @@ impl Case {
     /// Like [`Case::attribute`], as a size.
     pub fn size(&self, name: &str) -> usize {
         self.attribute(name) as usize
+    }
+
+    /// What its kernels need beyond core WGSL.
+    pub fn needs(&self) -> Vec<Need> {
+        let kernel = REGISTRY.iter().find(|kernel| kernel.name == self.kernel);
+        let mut needs = kernel.and_then(|k| shader::needs(k, &self.variant).ok()).unwrap_or_default();
+        needs.extend(&self.more_needs);
+        needs
     }
 
     /// Bytes of all operands on the device.

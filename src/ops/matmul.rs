@@ -1,45 +1,20 @@
 //! Matrix products with stored weights: `out = act(x W^T + bias) (+ out)`.
 
-use std::fmt;
+mod kernels;
+mod variant;
 
 use crate::error::{Error, Result};
-use crate::gpu::kernel::{Variant, kernel};
+use crate::gpu::kernel::Variant;
 use crate::gpu::plan::{Cost, Grid, PlanBuilder, linear_grid};
-use crate::gpu::{DType, Gpu, Matrix, Slab, Tensor};
-use crate::quant::QuantFormat;
-
-kernel! {
-    /// out = act(x W^T + bias) (+ out): one lane per output, any inner length
-    MATMUL_NAIVE = "matmul_naive" {
-        params: MatmulParams {
-            m: u32, n: u32, k: u32, slab_cols: u32, col0: u32, x_row0: u32, out_row0: u32,
-            has_bias: u32, activation: u32, accumulate: u32,
-        },
-        bindings: [read x, read w, read bias, write out],
-        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
-        consts: [],
-    }
-}
-
-kernel! {
-    /// out = act(x W^T + bias) (+ out): register blocks of MR x NR outputs per lane, no workgroup memory
-    MATMUL_DIRECT = "matmul_direct" {
-        params: MatmulParams,
-        bindings: [read x, read w, read bias, write out],
-        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
-        consts: [MR: 8 | 4, NR: 8 | 4 | 2 | 1],
-    }
-}
-
-kernel! {
-    /// out = act(x W^T + bias) (+ out): 64 x 64 tiles staged in workgroup memory
-    MATMUL_TILE = "matmul_tile" {
-        params: MatmulParams,
-        bindings: [read x, read w, read bias, write out],
-        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
-        consts: [],
-    }
-}
+use crate::gpu::{DType, Matrix, Slab, Tensor};
+use crate::quant::{BLOCK, QuantFormat};
+pub use kernels::{
+    MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE, MATMUL_SUM, MATMUL_TILE,
+    QUANTIZE_ROWS,
+};
+use kernels::{MatmulParams, QuantizeRowsParams};
+pub(crate) use kernels::{weights_dtype, weights_fragment};
+pub use variant::{MatmulVariant, Rounding};
 
 /// Function applied to each output after the bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,93 +68,6 @@ impl<'a> Matmul<'a> {
     }
 }
 
-/// The kernels for one product, by how they block it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MatmulVariant {
-    /// One lane per output.
-    Naive,
-    /// `mr x nr` outputs per lane in registers.
-    Direct {
-        /// Rows per lane.
-        mr: u32,
-        /// Columns per lane.
-        nr: u32,
-    },
-    /// 64 x 64 tiles in workgroup memory.
-    Tile,
-}
-
-impl MatmulVariant {
-    /// The built-in choice for `rows x n x k` on a software adapter or a GPU.
-    pub fn default_for(is_software: bool, rows: usize, n: usize, k: usize) -> MatmulVariant {
-        if !k.is_multiple_of(8) {
-            return MatmulVariant::Naive;
-        }
-        if is_software || rows <= 4 {
-            let mr = if rows <= 4 { 4 } else { 8 };
-            let nr = [1, 2, 4].into_iter().find(|nr| n <= 64 * nr).unwrap_or(8);
-            return MatmulVariant::Direct { mr, nr: nr as u32 };
-        }
-        MatmulVariant::Tile
-    }
-}
-
-impl fmt::Display for MatmulVariant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MatmulVariant::Naive => f.write_str("naive"),
-            MatmulVariant::Direct { mr, nr } => write!(f, "direct {mr}x{nr}"),
-            MatmulVariant::Tile => f.write_str("tile"),
-        }
-    }
-}
-
-impl MatmulVariant {
-    /// What is worth trying for `n x k`, the built-in choices among it.
-    pub fn candidates(n: usize, k: usize) -> Vec<MatmulVariant> {
-        if !k.is_multiple_of(8) {
-            return vec![MatmulVariant::Naive];
-        }
-        let mut all = vec![MatmulVariant::Tile];
-        for mr in [4, 8] {
-            let useful = [1, 2, 4, 8].into_iter().filter(|nr| *nr == 1 || n > 32 * *nr as usize);
-            all.extend(useful.map(|nr| MatmulVariant::Direct { mr, nr }));
-        }
-        all
-    }
-
-    /// The key of a measured choice. Rows count in powers of two: neighbours behave alike.
-    pub fn key(dtype: DType, rows: usize, n: usize, k: usize) -> String {
-        let bucket = rows.max(1).next_power_of_two().min(1024);
-        format!("matmul {} {n}x{k} rows {bucket}", dtype.name())
-    }
-
-    /// The measured choice for this product if there is one, else the built-in one.
-    pub fn choose(gpu: &Gpu, dtype: DType, rows: usize, n: usize, k: usize) -> MatmulVariant {
-        let candidates = || MatmulVariant::candidates(n, k).into_iter();
-        gpu.choice(&MatmulVariant::key(dtype, rows, n, k))
-            .and_then(|name| candidates().find(|variant| variant.to_string() == name))
-            .unwrap_or_else(|| MatmulVariant::default_for(gpu.caps().is_software(), rows, n, k))
-    }
-}
-
-/// The fragment that reads weights of a type.
-pub(crate) fn weights_fragment(dtype: DType) -> &'static str {
-    match dtype {
-        DType::F16 => "weights_f16",
-        DType::Bf16 => "weights_bf16",
-        DType::Q(QuantFormat::Q8_0) => "weights_q8",
-        DType::Q(QuantFormat::Q4_0) => "weights_q4",
-        DType::F32 | DType::U32 => "weights_f32",
-    }
-}
-
-/// The type that a fragment reads.
-pub(crate) fn weights_dtype(fragment: &str) -> DType {
-    let all = [DType::F16, DType::Bf16, DType::Q(QuantFormat::Q8_0), DType::Q(QuantFormat::Q4_0)];
-    all.into_iter().find(|dtype| weights_fragment(*dtype) == fragment).unwrap_or(DType::F32)
-}
-
 /// Appends one product, a dispatch per weight slab, with the variant that was measured best or built in.
 ///
 /// Errors: operand shapes that do not fit.
@@ -197,11 +85,11 @@ pub fn matmul_with(plan: &mut PlanBuilder, variant: MatmulVariant, args: Matmul<
     if let Some(bias) = bias {
         bias.expect("matmul", &[weight.rows])?;
     }
-    if variant != MatmulVariant::Naive && !weight.cols.is_multiple_of(8) {
+    if !variant.is_possible(plan.gpu().caps(), weight.dtype, weight.cols) {
         return Err(Error::Shape {
             op: "matmul",
             operand: weight.name.clone(),
-            expected: "an inner length that is a multiple of 8 for this variant".into(),
+            expected: format!("a type, an inner length and a device that `{variant}` can work with"),
             got: vec![weight.rows, weight.cols],
         });
     }
@@ -231,6 +119,7 @@ fn slab_product(
 ) -> Result<()> {
     let [slab_cols, k] = slab.tensor.dims("matmul")?;
     let (m, n) = (args.rows, args.weight.rows);
+    let k_part = variant.k_part(k);
     let params = MatmulParams {
         m: m as u32,
         n: n as u32,
@@ -242,26 +131,105 @@ fn slab_product(
         has_bias: args.bias.is_some() as u32,
         activation: args.activation as u32,
         accumulate: args.accumulate as u32,
+        k_part: k_part as u32,
     };
     let cost = Cost {
         flops: 2 * (m * slab_cols * k) as u64,
         bytes: slab.tensor.byte_len() + 4 * (m * (k + slab_cols)) as u64,
     };
-    let bindings = [args.x, &slab.tensor, bias, args.out];
+    let parts = k.div_ceil(k_part.max(1));
+    let partials = if parts > 1 { Some(plan.scratch(0, parts * m * slab_cols)?) } else { None };
+    let bindings = [args.x, &slab.tensor, bias, partials.as_ref().unwrap_or(args.out)];
     let weights = Variant::fragments(&[weights_fragment(args.weight.dtype)]);
     match variant {
         MatmulVariant::Naive => {
             let grid = linear_grid((m * slab_cols).div_ceil(64));
-            plan.dispatch(&MATMUL_NAIVE, weights, params, &bindings, grid, cost)
+            plan.dispatch(&MATMUL_NAIVE, weights, params, &bindings, grid, cost)?;
         }
         MatmulVariant::Direct { mr, nr } => {
             let grid = Grid::over_rows(slab_cols.div_ceil(64 * nr as usize), m, mr as usize);
-            let variant = weights.with("MR", mr).with("NR", nr);
-            plan.dispatch(&MATMUL_DIRECT, variant, params, &bindings, grid, cost)
+            let variant = blocks(weights, mr, nr, mr > 8);
+            plan.dispatch(&MATMUL_DIRECT, variant, params, &bindings, grid, cost)?;
         }
-        MatmulVariant::Tile => {
-            let grid = Grid::over_rows(slab_cols.div_ceil(64), m, 64);
-            plan.dispatch(&MATMUL_TILE, weights, params, &bindings, grid, cost)
+        MatmulVariant::Tile { .. } => {
+            let grid = Grid::over_rows(slab_cols.div_ceil(64), m, 64).deep(parts);
+            plan.dispatch(&MATMUL_TILE, weights, params, &bindings, grid, cost)?;
+        }
+        MatmulVariant::Gemv { mr, subgroups } => {
+            let grid = Grid::over_rows(slab_cols.div_ceil(GEMV_COLUMNS), m, mr as usize);
+            let sums = if subgroups { "reduce_subgroup" } else { "reduce" };
+            let variant = Variant::fragments(&[weights.fragments[0], sums]).with("MR", mr);
+            plan.dispatch(&MATMUL_GEMV, variant, params, &bindings, grid, cost)?;
+        }
+        MatmulVariant::Coop { edge, tiles, lanes, .. } => {
+            let block = (2 * tiles * edge) as usize;
+            let grid = Grid::over_rows(slab_cols.div_ceil(block), m, block).deep(parts);
+            let matrices = if edge == 8 { "coop_8" } else { "coop_16" };
+            let variant = Variant::fragments(&[weights.fragments[0], matrices]);
+            let variant = variant.with("TILES", tiles).with("LANES", lanes);
+            plan.dispatch(&MATMUL_COOP, variant, params, &bindings, grid, cost)?;
+        }
+        MatmulVariant::Int8 { mr, nr } => {
+            let quants = plan.scratch(1, m * k / 4)?;
+            let scales = plan.scratch(2, m * k / BLOCK)?;
+            quantize_rows(plan, (args.x, args.x_row0, m), k, (&quants, &scales))?;
+            int8_product(
+                plan,
+                (mr, nr),
+                args.weight.dtype,
+                params,
+                &[&quants, &scales, &slab.tensor, bias, args.out],
+                cost,
+            )?;
         }
     }
+    if let Some(partials) = &partials {
+        let grid = Grid::over_rows(slab_cols.div_ceil(64), m, 1);
+        let cost =
+            Cost { flops: (parts * m * slab_cols) as u64, bytes: 4 * ((parts + 1) * m * slab_cols) as u64 };
+        plan.dispatch(&MATMUL_SUM, Variant::default(), params, &[partials, bias, args.out], grid, cost)?;
+    }
+    Ok(())
+}
+
+/// Columns of one workgroup of the kernel for few rows (`NR` of the shader).
+const GEMV_COLUMNS: usize = 4;
+
+/// A block of `mr x nr` outputs per lane; `barrier`: for drivers that are faster with one at the end.
+fn blocks(variant: Variant, mr: u32, nr: u32, barrier: bool) -> Variant {
+    let variant = variant.with("MR", mr).with("NR", nr);
+    if barrier { variant.with("BARRIER", 1) } else { variant }
+}
+
+/// Rows of f32 to packed bytes `[rows, k / 4]` and scales `[rows, k / 32]`.
+pub(crate) fn quantize_rows(
+    plan: &mut PlanBuilder,
+    (x, row0, rows): (&Tensor, usize, usize),
+    k: usize,
+    (quants, scales): (&Tensor, &Tensor),
+) -> Result<()> {
+    x.expect_rows("quantize_rows", row0 + rows, k)?;
+    let params = QuantizeRowsParams { n_rows: rows as u32, k: k as u32, row0: row0 as u32 };
+    let cost = Cost { flops: 4 * (rows * k) as u64, bytes: 5 * (rows * k) as u64 };
+    let grid = Grid::over_rows((k / BLOCK).div_ceil(64), rows, 1);
+    plan.dispatch(&QUANTIZE_ROWS, Variant::default(), params, &[x, quants, scales], grid, cost)
+}
+
+/// `bindings`: quants, scales, weights, bias, out.
+fn int8_product(
+    plan: &mut PlanBuilder,
+    (mr, nr): (u32, u32),
+    dtype: DType,
+    params: MatmulParams,
+    bindings: &[&Tensor; 5],
+    cost: Cost,
+) -> Result<()> {
+    let fragment = if dtype == DType::Q(QuantFormat::Q4_0) { "quants_q4" } else { "quants_q8" };
+    let variant = blocks(Variant::fragments(&[fragment]), mr, nr, mr > 16);
+    let grid = Grid::over_rows(
+        (params.slab_cols as usize).div_ceil(64 * nr as usize),
+        params.m as usize,
+        mr as usize,
+    );
+    plan.dispatch(&MATMUL_INT8, variant, params, bindings, grid, cost)
 }

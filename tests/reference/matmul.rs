@@ -17,8 +17,15 @@ fn erf(x: f64) -> f64 {
     sum * 2.0 / std::f64::consts::PI.sqrt()
 }
 
+/// Operands of kernels that multiply halves: clipped to their range, then rounded.
+fn as_multiplied(case: &Case, values: &[f64]) -> Vec<f64> {
+    let half = |v: &f64| half::f16::from_f64(v.clamp(-65504.0, 65504.0)).to_f64();
+    if case.attribute("f16") == 0.0 { values.to_vec() } else { values.iter().map(half).collect() }
+}
+
 pub fn matmul(case: &Case, t: &[Host]) -> Vec<Expected> {
-    let (x, w, bias, start) = (&t[0].data, &t[1].data, &t[2].data, &t[3].data);
+    let (x, w) = (&as_multiplied(case, &t[0].data), &as_multiplied(case, &t[1].data));
+    let (bias, start) = (&t[2].data, &t[3].data);
     let (n, k) = (t[1].shape[0], t[1].shape[1]);
     let mut out = Expected::untouched(output_len(case, 0));
     if case.attribute("accumulate") != 0.0 {
@@ -50,6 +57,21 @@ pub fn matmul(case: &Case, t: &[Host]) -> Vec<Expected> {
         }
     }
     vec![out]
+}
+
+/// quants = round(x / scale) as packed bytes, scale = max |x| / 127 of 32 neighbours.
+pub fn quantize_rows(case: &Case, t: &[Host]) -> Vec<Expected> {
+    let (rows, k, row0) = (case.size("n_rows"), case.size("k"), case.size("row0"));
+    let (mut quants, mut scales) = (Vec::new(), Vec::new());
+    for block in t[0].data[row0 * k..(row0 + rows) * k].chunks(32) {
+        let scale = block.iter().fold(0.0f64, |top, v| top.max(v.abs())) / 127.0;
+        let byte = |v: &f64| if scale == 0.0 { 0 } else { (v / scale).round() as i8 as u8 };
+        let bytes: Vec<u8> = block.iter().map(byte).collect();
+        let word = |b: &[u8]| f64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        quants.extend(bytes.chunks(4).map(word));
+        scales.push(scale);
+    }
+    vec![Expected::new(quants), Expected::new(scales)]
 }
 
 #[test]

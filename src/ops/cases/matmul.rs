@@ -3,13 +3,14 @@
 use super::{Case, Fill};
 use crate::gpu::DType;
 use crate::gpu::kernel::{Kernel, Variant};
+use crate::gpu::needs::Need;
 use crate::ops::matmul::{
-    Activation, MATMUL_DIRECT, MATMUL_NAIVE, MATMUL_TILE, Matmul, MatmulVariant, matmul, matmul_with,
-    weights_dtype,
+    Activation, MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE, MATMUL_SUM, MATMUL_TILE,
+    Matmul, MatmulVariant, Rounding, matmul, matmul_with, quantize_rows, weights_dtype,
 };
 use crate::quant::BLOCK;
 
-const KERNELS: [&Kernel; 3] = [&MATMUL_NAIVE, &MATMUL_DIRECT, &MATMUL_TILE];
+const KERNELS: [&Kernel; 5] = [&MATMUL_NAIVE, &MATMUL_DIRECT, &MATMUL_TILE, &MATMUL_GEMV, &MATMUL_COOP];
 
 struct Shape {
     name: &'static str,
@@ -21,6 +22,10 @@ struct Shape {
     accumulate: bool,
     offsets: (usize, usize),
     fill: Fill,
+    /// The variant, if the kernel of the case only ends it.
+    split: Option<MatmulVariant>,
+    /// What the weights are read by, if not by a fragment of the kernel of the case.
+    weights: Option<&'static str>,
 }
 
 const PLAIN: Shape = Shape {
@@ -33,6 +38,8 @@ const PLAIN: Shape = Shape {
     accumulate: false,
     offsets: (0, 0),
     fill: Fill::Normal(1.0),
+    split: None,
+    weights: None,
 };
 
 /// Shapes for every variant; `k` is a multiple of 8 and once not one of 16.
@@ -84,18 +91,29 @@ fn blocking(kernel: &Kernel, variant: &Variant) -> MatmulVariant {
     let number = |name: &str| variant.consts.iter().find(|(n, _)| *n == name).map_or(1, |(_, value)| *value);
     match kernel.name {
         "matmul_direct" => MatmulVariant::Direct { mr: number("MR"), nr: number("NR") },
-        "matmul_tile" => MatmulVariant::Tile,
+        "matmul_tile" => MatmulVariant::Tile { parts: 1 },
+        "matmul_gemv" => MatmulVariant::Gemv {
+            mr: number("MR"),
+            subgroups: variant.fragments.contains(&"reduce_subgroup"),
+        },
+        "matmul_coop" => MatmulVariant::Coop {
+            edge: if variant.fragments.contains(&"coop_8") { 8 } else { 16 },
+            tiles: number("TILES"),
+            lanes: number("LANES"),
+            parts: 1,
+        },
+        "matmul_int8" => MatmulVariant::Int8 { mr: number("MR"), nr: number("NR") },
         _ => MatmulVariant::Naive,
     }
 }
 
 fn case(kernel: &'static Kernel, variant: &Variant, shape: Shape) -> Case {
     let Shape { m, bias, activation, accumulate, offsets: (x_row0, out_row0), .. } = shape;
-    let dtype = weights_dtype(variant.fragments[0]);
+    let dtype = weights_dtype(variant.fragments.first().copied().or(shape.weights).unwrap_or_default());
     // Quantized rows are whole blocks.
     let k = if matches!(dtype, DType::Q(_)) { shape.k.next_multiple_of(BLOCK) } else { shape.k };
     let n = shape.slabs.iter().sum();
-    let blocking = blocking(kernel, variant);
+    let blocking = shape.split.unwrap_or_else(|| blocking(kernel, variant));
     let out_rows = out_row0 + m + 1;
     let case = Case::new(kernel.name, variant.clone(), format!("{m} x {n} x {k}: {}", shape.name))
         .input("x", DType::F32, &[x_row0 + m, k], shape.fill)
@@ -104,6 +122,7 @@ fn case(kernel: &'static Kernel, variant: &Variant, shape: Shape) -> Case {
         .input("start", DType::F32, &[out_rows, n], Fill::Normal(1.0))
         .sizes(&[("m", m), ("x_row0", x_row0), ("out_row0", out_row0), ("activation", activation as usize)])
         .sizes(&[("bias", bias.into()), ("accumulate", accumulate.into())])
+        .sizes(&[("f16", (blocking.rounding() == Rounding::F16).into())])
         .tolerance(2e-7, 2e-6);
     let case =
         if accumulate { case.in_place("out", &[out_rows, n], 3) } else { case.output("out", &[out_rows, n]) };
@@ -144,19 +163,69 @@ pub(super) fn product(
     weights: &'static str,
 ) -> (Case, Vec<Case>) {
     let shape = || Shape { m, k, slabs, ..PLAIN };
-    let reads = |variant: &Variant| variant.fragments.contains(&weights);
+    let reads = |variant: &Variant| weights_dtype(variant.fragments[0]) == weights_dtype(weights);
     let op = case(&MATMUL_NAIVE, &Variant::fragments(&[weights]), shape())
         .dispatching(move |plan, o| matmul(plan, Matmul::new(o.input(0), m, o.matrix(1), o.output(0))));
-    let variants = KERNELS.into_iter().flat_map(|kernel| {
+    let variants = KERNELS.into_iter().chain([&MATMUL_INT8]).flat_map(|kernel| {
         let fitting = kernel.variants().into_iter().filter(reads);
         fitting.map(move |variant| case(kernel, &variant, shape()))
     });
     (op, variants.collect())
 }
 
-/// Cases of the three kernels.
+/// Products whose inner length is shared by workgroups, on exact and on rounded operands; the last part is
+/// shorter, or everything but the last is.
+fn split_cases() -> Vec<Case> {
+    let coop = |parts| MatmulVariant::Coop { edge: 8, tiles: 2, lanes: 32, parts };
+    let sum = |name, split, weights| {
+        let slabs: &[usize] = &[100, 37];
+        let shape = Shape { name, m: 71, k: 136, slabs, bias: true, split: Some(split), ..PLAIN };
+        let shape = Shape { activation: Activation::Gelu, accumulate: true, offsets: (2, 1), ..shape };
+        case(&MATMUL_SUM, &Variant::default(), Shape { weights: Some(weights), ..shape })
+    };
+    vec![
+        sum("tile, k in 2", MatmulVariant::Tile { parts: 2 }, "weights_bf16").bench(false),
+        sum("tile, k in 4", MatmulVariant::Tile { parts: 4 }, "weights_f32"),
+        Case {
+            more_needs: vec![Need::F16, Need::Subgroup, Need::CooperativeMatrix(8)],
+            ..sum("coop, k in 2", coop(2), "weights_f32")
+        },
+    ]
+}
+
+/// Rows to quantize: ordinary ones, and blocks of zeros, of one value, of huge and of tiny ones.
+fn quantize_case(name: &str, (rows, k, row0): (usize, usize, usize), fill: Fill) -> Case {
+    Case::new("quantize_rows", Variant::default(), format!("{rows} x {k}: {name}"))
+        .input("x", DType::F32, &[row0 + rows, k], fill)
+        .sizes(&[("n_rows", rows), ("k", k), ("row0", row0)])
+        .output_words("quants", &[rows, k / 4], &[DType::U32], None)
+        .output("scales", &[rows, k / BLOCK])
+        .tolerance(0.0, 1e-6)
+        .dispatching(move |plan, o| {
+            quantize_rows(plan, (o.input(0), row0, rows), k, (o.output(0), o.output(1)))
+        })
+}
+
+/// The integer kernel on f32 rows that bytes hold exactly: in every block whole numbers up to 127.
+fn int8_case(variant: &Variant, shape: Shape) -> Case {
+    let (rows, k) = (shape.offsets.0 + shape.m, shape.k.next_multiple_of(BLOCK));
+    let whole = |i: usize| if i.is_multiple_of(BLOCK) { 127.0 } else { (i * 89 % 255) as f32 - 127.0 };
+    let fill = Fill::Values((0..rows * k).map(whole).collect());
+    case(&MATMUL_INT8, variant, Shape { fill, ..shape })
+}
+
+/// Cases of all kernels of one product.
 pub(super) fn cases() -> Vec<Case> {
-    let mut all = Vec::new();
+    let mut all = split_cases();
+    all.push(quantize_case("below a workgroup", (3, 32, 1), Fill::Normal(1.0)));
+    all.push(quantize_case("above a workgroup", (2, 2080, 0), Fill::Normal(3.0)).bench(false));
+    all.push(quantize_case("zeros", (1, 64, 0), Fill::Values(vec![0.0; 64])));
+    for variant in MATMUL_INT8.variants() {
+        let exact = ragged().into_iter().filter(|shape| !matches!(shape.fill, Fill::Mixed(_)));
+        all.extend(exact.map(|shape| int8_case(&variant, shape)));
+        let shape = Shape { name: "LLaDA-8B q_proj, one block", m: 32, k: 4096, slabs: &[4096], ..PLAIN };
+        all.push(int8_case(&variant, shape).bench(true));
+    }
     for kernel in KERNELS {
         for variant in kernel.variants() {
             all.extend(ragged().into_iter().map(|shape| case(kernel, &variant, shape)));
@@ -170,7 +239,9 @@ pub(super) fn cases() -> Vec<Case> {
             }
         }
         for (m, k, slabs, weights, name) in REAL {
-            let mut variant = Variant::fragments(&[weights]);
+            let others = kernel.slots.iter().skip(1).map(|slot| slot.choices[0]);
+            let fragments: Vec<&str> = std::iter::once(*weights).chain(others).collect();
+            let mut variant = Variant::fragments(&fragments);
             for constant in kernel.consts {
                 variant = variant.with(constant.name, constant.choices[0]);
             }

@@ -1,0 +1,234 @@
+//! Which kernel computes a product: all choices, their names in tuning files, and the built-in ones.
+
+use std::fmt;
+
+use crate::gpu::needs::Need;
+use crate::gpu::{Caps, DType, Gpu};
+use crate::quant::QuantFormat;
+
+/// The kernels for one product, by how they block it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatmulVariant {
+    /// One lane per output.
+    Naive,
+    /// `mr x nr` outputs per lane in registers.
+    Direct {
+        /// Rows per lane.
+        mr: u32,
+        /// Columns per lane.
+        nr: u32,
+    },
+    /// 64 x 64 tiles in workgroup memory.
+    Tile {
+        /// Workgroups that share the inner length.
+        parts: u32,
+    },
+    /// One workgroup for every `mr` rows of four columns.
+    Gemv {
+        /// Rows per workgroup.
+        mr: u32,
+        /// Lanes add up by exchange inside subgroups.
+        subgroups: bool,
+    },
+    /// Cooperative matrices: operands rounded to f16, sums in f32.
+    Coop {
+        /// Edge of a matrix, 8 or 16.
+        edge: u32,
+        /// `tiles x tiles` matrices per subgroup.
+        tiles: u32,
+        /// Lanes of a workgroup: at least four subgroups.
+        lanes: u32,
+        /// Workgroups that share the inner length.
+        parts: u32,
+    },
+    /// Quantized weights times activations quantized on the way: `mr x nr` outputs per lane.
+    Int8 {
+        /// Rows per lane.
+        mr: u32,
+        /// Columns per lane.
+        nr: u32,
+    },
+}
+
+/// What a variant does to the operands before it multiplies. Sums are f32 in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// Nothing: activations f32, weights as stored.
+    Exact,
+    /// Both to f16: values above 65504 are clipped.
+    F16,
+    /// Activations to 8 bits, 32 neighbours with one scale.
+    Int8,
+}
+
+/// Lanes of a workgroup with cooperative matrices: four subgroups of 8, of 32, of 64.
+const LANES: [u32; 3] = [32, 128, 256];
+
+/// Shares of the inner length are multiples of this.
+const PART_UNIT: usize = 32;
+
+/// Below so many workgroups, sharing the inner length brings idle units to work.
+const ENOUGH_GROUPS: usize = 256;
+
+impl MatmulVariant {
+    /// What the variant does to the operands.
+    pub fn rounding(self) -> Rounding {
+        match self {
+            MatmulVariant::Coop { .. } => Rounding::F16,
+            MatmulVariant::Int8 { .. } => Rounding::Int8,
+            _ => Rounding::Exact,
+        }
+    }
+
+    /// The built-in choice for `rows x n x k`, always exact.
+    pub fn default_for(caps: &Caps, rows: usize, n: usize, k: usize) -> MatmulVariant {
+        if !k.is_multiple_of(8) {
+            return MatmulVariant::Naive;
+        }
+        if !caps.is_software() {
+            if rows <= 4 {
+                return MatmulVariant::Gemv { mr: 4, subgroups: Need::Subgroup.is_met(caps) };
+            }
+            let groups = rows.div_ceil(64) * n.div_ceil(64);
+            let parts = [8, 4, 2].into_iter().find(|p| groups * p <= ENOUGH_GROUPS && k / p >= 512);
+            return MatmulVariant::Tile { parts: parts.unwrap_or(1) as u32 };
+        }
+        if caps.is_recent_lavapipe() && n > 128 && rows >= 16 {
+            return MatmulVariant::Direct { mr: if rows >= 32 { 32 } else { 16 }, nr: 4 };
+        }
+        let mr = if rows <= 4 { 4 } else { 8 };
+        let nr = [1, 2, 4].into_iter().find(|nr| n <= 64 * nr).unwrap_or(8);
+        MatmulVariant::Direct { mr, nr: nr as u32 }
+    }
+
+    /// Every variant, whatever the device and the shape.
+    fn all() -> Vec<MatmulVariant> {
+        use MatmulVariant::*;
+        let mut all = vec![Naive];
+        for mr in [4, 8] {
+            all.extend([1, 2, 4, 8].map(|nr| Direct { mr, nr }));
+        }
+        all.extend([16, 32].map(|mr| Direct { mr, nr: 4 }));
+        all.extend([1, 2, 4, 8].map(|parts| Tile { parts }));
+        for subgroups in [false, true] {
+            all.extend([1, 4].map(|mr| Gemv { mr, subgroups }));
+        }
+        for edge in [8, 16] {
+            for (tiles, lanes) in [2, 4].into_iter().flat_map(|tiles| LANES.map(|lanes| (tiles, lanes))) {
+                all.extend([1, 2, 4, 8].map(|parts| Coop { edge, tiles, lanes, parts }));
+            }
+        }
+        all.extend([(8, 2), (8, 4), (16, 8), (32, 4)].map(|(mr, nr)| Int8 { mr, nr }));
+        all
+    }
+
+    /// True if the device and the operands allow it.
+    pub fn is_possible(self, caps: &Caps, dtype: DType, k: usize) -> bool {
+        let splits = |parts: u32| parts == 1 || k / parts as usize >= PART_UNIT;
+        if self != MatmulVariant::Naive && !k.is_multiple_of(8) {
+            return false;
+        }
+        match self {
+            MatmulVariant::Naive | MatmulVariant::Direct { .. } => true,
+            MatmulVariant::Tile { parts } => splits(parts),
+            MatmulVariant::Gemv { subgroups, .. } => !subgroups || Need::Subgroup.is_met(caps),
+            MatmulVariant::Coop { edge, lanes, parts, .. } => {
+                let needs = [Need::F16, Need::Subgroup, Need::CooperativeMatrix(edge)];
+                splits(parts)
+                    && needs.iter().all(|need| need.is_met(caps))
+                    && lanes >= 4 * caps.info.subgroup_max_size
+            }
+            MatmulVariant::Int8 { .. } => matches!(dtype, DType::Q(QuantFormat::Q8_0 | QuantFormat::Q4_0)),
+        }
+    }
+
+    /// What is worth trying for `rows x n x k`, the built-in choice among it; of the variants that round, those
+    /// in `allowed`.
+    pub fn candidates(
+        caps: &Caps,
+        dtype: DType,
+        [rows, n, k]: [usize; 3],
+        allowed: &[Rounding],
+    ) -> Vec<MatmulVariant> {
+        let enough = |lanes: u32| lanes >= 4 * caps.info.subgroup_max_size;
+        let least_lanes = LANES.into_iter().find(|lanes| enough(*lanes));
+        let is_useful = |variant: &MatmulVariant| match *variant {
+            MatmulVariant::Coop { lanes, .. } if Some(lanes) != least_lanes => false,
+            MatmulVariant::Naive => !k.is_multiple_of(8),
+            MatmulVariant::Direct { mr, nr } => {
+                (nr == 1 || n > 32 * nr as usize) && (mr <= 8 || (rows >= mr as usize && caps.is_software()))
+            }
+            MatmulVariant::Tile { parts: 1 } => true,
+            // Software adapters have few cores to share the inner length.
+            MatmulVariant::Tile { parts } | MatmulVariant::Coop { parts, .. } if parts > 1 => {
+                !caps.is_software()
+                    && rows.div_ceil(64) * n.div_ceil(64) < ENOUGH_GROUPS
+                    && k / parts as usize >= 512
+            }
+            MatmulVariant::Gemv { mr, .. } => rows <= 2 * mr as usize,
+            MatmulVariant::Int8 { mr, .. } => mr <= 8 || (rows >= mr as usize && caps.is_software()),
+            _ => true,
+        };
+        let built_in = MatmulVariant::default_for(caps, rows, n, k);
+        let rounds_well =
+            |v: &MatmulVariant| v.rounding() == Rounding::Exact || allowed.contains(&v.rounding());
+        MatmulVariant::all()
+            .into_iter()
+            .filter(|variant| variant.is_possible(caps, dtype, k) && rounds_well(variant))
+            .filter(|variant| *variant == built_in || is_useful(variant))
+            .collect()
+    }
+
+    /// The key of a measured choice. Rows count in powers of two: neighbours behave alike.
+    pub fn key(dtype: DType, rows: usize, n: usize, k: usize) -> String {
+        let bucket = rows.max(1).next_power_of_two().min(1024);
+        format!("matmul {} {n}x{k} rows {bucket}", dtype.name())
+    }
+
+    /// The variant of a name, as [`fmt::Display`] writes it.
+    pub fn parse(name: &str) -> Option<MatmulVariant> {
+        MatmulVariant::all().into_iter().find(|variant| variant.to_string() == name)
+    }
+
+    /// The measured choice for this product if there is one that the device allows, else the built-in one.
+    pub fn choose(gpu: &Gpu, dtype: DType, rows: usize, n: usize, k: usize) -> MatmulVariant {
+        gpu.choice(&MatmulVariant::key(dtype, rows, n, k))
+            .and_then(|name| MatmulVariant::parse(&name))
+            .filter(|variant| variant.is_possible(gpu.caps(), dtype, k))
+            .unwrap_or_else(|| MatmulVariant::default_for(gpu.caps(), rows, n, k))
+    }
+
+    /// Inner elements of one workgroup.
+    pub(crate) fn k_part(self, k: usize) -> usize {
+        match self {
+            MatmulVariant::Tile { parts } | MatmulVariant::Coop { parts, .. } if parts > 1 => {
+                k.div_ceil(parts as usize).next_multiple_of(PART_UNIT)
+            }
+            _ => k,
+        }
+    }
+}
+
+impl fmt::Display for MatmulVariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let in_parts = |f: &mut fmt::Formatter<'_>, parts: u32| {
+            if parts == 1 { Ok(()) } else { write!(f, ", k in {parts}") }
+        };
+        match *self {
+            MatmulVariant::Naive => f.write_str("naive"),
+            MatmulVariant::Direct { mr, nr } => write!(f, "direct {mr}x{nr}"),
+            MatmulVariant::Tile { parts } => {
+                f.write_str("tile")?;
+                in_parts(f, parts)
+            }
+            MatmulVariant::Gemv { mr, subgroups } => {
+                write!(f, "gemv {mr}{}", if subgroups { " subgroups" } else { "" })
+            }
+            MatmulVariant::Coop { edge, tiles, lanes, parts } => {
+                write!(f, "coop {edge} tiles {tiles}x{tiles} lanes {lanes}")?;
+                in_parts(f, parts)
+            }
+            MatmulVariant::Int8 { mr, nr } => write!(f, "int8 {mr}x{nr}"),
+        }
+    }
+}
