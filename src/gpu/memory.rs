@@ -52,6 +52,12 @@ impl Gpu {
         usage: wgpu::BufferUsages,
         mapped_at_creation: bool,
     ) -> Result<wgpu::Buffer> {
+        if self.is_sketch() {
+            // Still a buffer of its own: plans tell operands apart by their buffers.
+            let descriptor =
+                wgpu::BufferDescriptor { label: None, size: 4, usage, mapped_at_creation: false };
+            return self.scoped("sketching", || self.device().create_buffer(&descriptor));
+        }
         Counters::add(&self.counters().buffers, 1);
         Counters::add(&self.counters().buffer_bytes, bytes);
         let label = format!("diffa.{name}");
@@ -80,6 +86,9 @@ impl Gpu {
 
     /// Overwrites the first elements of a tensor; takes effect before the next submit.
     pub(crate) fn write<T: bytemuck::Pod>(&self, tensor: &Tensor, data: &[T]) {
+        if self.is_sketch() {
+            return;
+        }
         let bytes: &[u8] = bytemuck::cast_slice(data);
         let whole = bytes.len() / 4 * 4;
         self.queue().write_buffer(&tensor.buffer, 0, &bytes[..whole]);
