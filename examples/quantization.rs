@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use diffa::gpu::DType;
-use diffa::ops::matmul::{MatmulVariant, Rounding};
+use diffa::ops::Rounding;
+use diffa::ops::matmul::MatmulVariant;
 use diffa::{Clip, DecodeOptions, Diffa, Gpu, ModelPaths, Preset, Quantization, audio, text, tune};
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use diffa::ops::matmul::Rounding;
+use diffa::ops::Rounding;
 use diffa::tune::{Entry, Tuner, Tuning, products};
 use diffa::{DecodeOptions, Error, Result};
 use serde_json::json;

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::kernel::Variant;
 use crate::gpu::plan::{Cost, Grid, PlanBuilder, linear_grid};
 use crate::gpu::{DType, Matrix, Slab, Tensor};
+use crate::ops::rounding::coop_fragment;
 use crate::quant::{BLOCK, QuantFormat};
 pub use kernels::{
     MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE, MATMUL_SUM, MATMUL_TILE,
@@ -14,7 +15,7 @@ pub use kernels::{
 };
 use kernels::{MatmulParams, QuantizeRowsParams};
 pub(crate) use kernels::{weights_dtype, weights_fragment};
-pub use variant::{MatmulVariant, Rounding};
+pub use variant::MatmulVariant;
 
 /// Function applied to each output after the bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -170,8 +171,7 @@ fn slab_product(
         MatmulVariant::Coop { edge, tiles, lanes, .. } => {
             let block = (2 * tiles * edge) as usize;
             let grid = Grid::over_rows(slab_cols.div_ceil(block), m, block).deep(parts);
-            let matrices = if edge == 8 { "coop_8" } else { "coop_16" };
-            let variant = Variant::fragments(&[weights.fragments[0], matrices]);
+            let variant = Variant::fragments(&[weights.fragments[0], coop_fragment(edge)]);
             let variant = variant.with("TILES", tiles).with("LANES", lanes);
             plan.dispatch(&MATMUL_COOP, variant, params, &bindings, grid, cost)?;
         }

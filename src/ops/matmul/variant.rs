@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::gpu::needs::Need;
 use crate::gpu::{Caps, DType, Gpu};
+use crate::ops::rounding::{COOP_LANES, Rounding, coop_needs, least_coop_lanes};
 use crate::quant::QuantFormat;
 
 /// The kernels for one product, by how they block it.
@@ -49,20 +50,6 @@ pub enum MatmulVariant {
         nr: u32,
     },
 }
-
-/// What a variant does to the operands before it multiplies. Sums are f32 in all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rounding {
-    /// Nothing: activations f32, weights as stored.
-    Exact,
-    /// Both to f16: values above 65504 are clipped.
-    F16,
-    /// Activations to 8 bits, 32 neighbours with one scale.
-    Int8,
-}
-
-/// Lanes of a workgroup with cooperative matrices: four subgroups of 8, of 32, of 64.
-const LANES: [u32; 3] = [32, 128, 256];
 
 /// Shares of the inner length are multiples of this.
 const PART_UNIT: usize = 32;
@@ -114,7 +101,8 @@ impl MatmulVariant {
             all.extend([1, 4].map(|mr| Gemv { mr, subgroups }));
         }
         for edge in [8, 16] {
-            for (tiles, lanes) in [2, 4].into_iter().flat_map(|tiles| LANES.map(|lanes| (tiles, lanes))) {
+            for (tiles, lanes) in [2, 4].into_iter().flat_map(|tiles| COOP_LANES.map(|lanes| (tiles, lanes)))
+            {
                 all.extend([1, 2, 4, 8].map(|parts| Coop { edge, tiles, lanes, parts }));
             }
         }
@@ -125,9 +113,7 @@ impl MatmulVariant {
     /// What it needs beyond core WGSL and the device lacks.
     pub fn lacking(self, caps: &Caps) -> Vec<Need> {
         let needs = match self {
-            MatmulVariant::Coop { edge, .. } => {
-                vec![Need::F16, Need::Subgroup, Need::CooperativeMatrix(edge)]
-            }
+            MatmulVariant::Coop { edge, .. } => coop_needs(edge).to_vec(),
             MatmulVariant::Gemv { subgroups: true, .. } => vec![Need::Subgroup],
             _ => Vec::new(),
         };
@@ -158,8 +144,7 @@ impl MatmulVariant {
         [rows, n, k]: [usize; 3],
         allowed: &[Rounding],
     ) -> Vec<MatmulVariant> {
-        let enough = |lanes: u32| lanes >= 4 * caps.info.subgroup_max_size;
-        let least_lanes = LANES.into_iter().find(|lanes| enough(*lanes));
+        let least_lanes = least_coop_lanes(caps);
         let is_useful = |variant: &MatmulVariant| match *variant {
             MatmulVariant::Coop { lanes, .. } if Some(lanes) != least_lanes => false,
             MatmulVariant::Naive => !k.is_multiple_of(8),
