@@ -1,7 +1,5 @@
 //! `diffa devices`: every adapter, what it offers, and the kernels it would get.
 
-use std::fmt::Debug;
-
 use diffa::gpu::adapter::list;
 use diffa::gpu::caps::{Caps, describe};
 use diffa::gpu::{AdapterChoice, Requirements};
@@ -72,7 +70,6 @@ struct Device {
 impl Device {
     fn new(index: usize, adapter: &wgpu::Adapter, is_default: bool) -> Device {
         let (info, limits) = (adapter.get_info(), adapter.limits());
-        let is_software = info.device_type == wgpu::DeviceType::Cpu;
         let [rows, n, k] = TYPICAL_MATMUL;
         let mut cooperative: Vec<String> = adapter
             .cooperative_matrix_properties()
@@ -88,7 +85,9 @@ impl Device {
             features: adapter.features(),
             missing: Requirements::missing(&limits),
             matmul: MatmulVariant::default_for(&Caps::of_adapter(adapter), rows, n, k).to_string(),
-            attention: [64, 128].map(|head| plain(AttentionVariant::default_for(is_software, head))),
+            attention: [64, 128].map(|head| {
+                AttentionVariant::default_for(&Caps::of_adapter(adapter), rows, head).to_string()
+            }),
             info,
             limits,
             cooperative,
@@ -211,9 +210,4 @@ fn tuned(global: &Global, adapter: &str) -> Result<Vec<(String, String)>> {
         }
         None => Ok(Vec::new()),
     }
-}
-
-/// A variant as its fields say it: `Direct { mr: 8, nr: 8 }` becomes `direct (mr 8, nr 8)`.
-fn plain(variant: impl Debug) -> String {
-    format!("{variant:?}").to_lowercase().replace("{ ", "(").replace(" }", ")").replace(':', "")
 }

@@ -13,6 +13,8 @@ pub enum Need {
     F16,
     /// Lanes that exchange values without memory.
     Subgroup,
+    /// The same, never fewer than eight of them.
+    Subgroup8,
     /// Square matrices of this edge held by a subgroup: f16 factors, f32 sums.
     CooperativeMatrix(u32),
 }
@@ -23,6 +25,7 @@ impl Need {
         match word {
             "f16" => Some(Need::F16),
             "subgroup" => Some(Need::Subgroup),
+            "subgroup_8" => Some(Need::Subgroup8),
             "cooperative_matrix_8" => Some(Need::CooperativeMatrix(8)),
             "cooperative_matrix_16" => Some(Need::CooperativeMatrix(16)),
             _ => None,
@@ -34,6 +37,7 @@ impl Need {
         match self {
             Need::F16 => caps.features.contains(wgpu::Features::SHADER_F16),
             Need::Subgroup => caps.features.contains(wgpu::Features::SUBGROUP),
+            Need::Subgroup8 => Need::Subgroup.is_met(caps) && caps.info.subgroup_min_size >= 8,
             Need::CooperativeMatrix(edge) => caps.cooperative_edges.contains(&edge),
         }
     }
@@ -44,6 +48,7 @@ impl fmt::Display for Need {
         match self {
             Need::F16 => f.write_str("f16"),
             Need::Subgroup => f.write_str("subgroup"),
+            Need::Subgroup8 => f.write_str("subgroups of eight or more"),
             Need::CooperativeMatrix(edge) => write!(f, "cooperative matrix {edge}"),
         }
     }

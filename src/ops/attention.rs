@@ -1,9 +1,12 @@
 //! Bidirectional attention, self and cross: every query sees every key.
 
+mod variant;
+
 use crate::error::{Error, Result};
 use crate::gpu::Tensor;
 use crate::gpu::kernel::{Variant, kernel};
 use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
+pub use variant::AttentionVariant;
 
 kernel! {
     /// out = softmax(q k^T scale) v per head, in two passes, one lane per query and head, any head size
@@ -28,11 +31,25 @@ kernel! {
     }
 }
 
-/// Largest head size of the fused kernel: its accumulators must fit 16 KiB of workgroup memory.
-const MAX_HEAD_DIM: usize = 128;
+kernel! {
+    /// out = softmax(q k^T scale) v per head, fused, four queries a lane; keys and values pass between lanes by shuffles
+    ATTENTION_SHUFFLE = "attention_shuffle" {
+        params: AttentionParams,
+        bindings: [read q, read k, read v, write out],
+        slots: [],
+        consts: [HEAD_DIM: 64 | 12 | 16 | 32 | 128],
+    }
+}
 
-/// Queries of one workgroup of the fused kernel.
-const QUERIES_PER_GROUP: usize = 32;
+kernel! {
+    /// out = softmax(q k^T scale) v per head, fused, tiles of 8 ROWS queries and 32 keys in workgroup memory
+    ATTENTION_TILE = "attention_tile" {
+        params: AttentionParams,
+        bindings: [read q, read k, read v, write out],
+        slots: [octets: "octets" | "octets_subgroup"],
+        consts: [HEAD_DIM: 64 | 32 | 128, ROWS: 4 | 2],
+    }
+}
 
 /// Operands of one attention. All tensors are f32 `[.., heads * head_dim]`.
 #[derive(Debug, Clone, Copy)]
@@ -55,40 +72,16 @@ pub struct Attention<'a> {
     pub out: (&'a Tensor, usize),
 }
 
-/// Which kernel computes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttentionVariant {
-    /// Two passes, any head size.
-    Naive,
-    /// Online softmax with `qb` of a workgroup's 32 queries per lane.
-    Fused {
-        /// Queries per lane.
-        qb: u32,
-    },
-}
-
-impl AttentionVariant {
-    /// The built-in choice.
-    pub fn default_for(is_software: bool, head_dim: usize) -> AttentionVariant {
-        if !head_dim.is_multiple_of(4) || head_dim > MAX_HEAD_DIM {
-            AttentionVariant::Naive
-        } else if is_software {
-            AttentionVariant::Fused { qb: 4 }
-        } else {
-            AttentionVariant::Fused { qb: 1 }
-        }
-    }
-}
-
-/// Appends one attention with the built-in variant; scale is `head_dim^-1/2`.
+/// Appends one attention with the variant that was measured best or built in; scale is `head_dim^-1/2`.
 ///
 /// Errors: operand shapes that do not fit, or no keys.
 pub fn attention(plan: &mut PlanBuilder, args: Attention<'_>) -> Result<()> {
-    let variant = AttentionVariant::default_for(plan.gpu().caps().is_software(), args.head_dim);
+    let variant = AttentionVariant::choose(plan.gpu(), args.q.2, args.n_heads, args.head_dim);
     attention_with(plan, variant, args)
 }
 
-/// Appends one attention with a given variant.
+/// Appends one attention with a given variant: one dispatch, or several over rows of queries if one would be
+/// longer than a submit may be.
 pub fn attention_with(plan: &mut PlanBuilder, variant: AttentionVariant, args: Attention<'_>) -> Result<()> {
     let Attention { n_heads, n_kv_heads, head_dim, .. } = args;
     let ((q, q_row0, n_q), (kv_row0, n_kv), (out, out_row0)) = (args.q, args.kv_rows, args.out);
@@ -96,14 +89,32 @@ pub fn attention_with(plan: &mut PlanBuilder, variant: AttentionVariant, args: A
     args.k.expect_rows("attention", kv_row0 + n_kv, n_kv_heads * head_dim)?;
     args.v.expect_rows("attention", kv_row0 + n_kv, n_kv_heads * head_dim)?;
     out.expect_rows("attention", out_row0 + n_q, n_heads * head_dim)?;
-    if n_kv == 0 || !n_heads.is_multiple_of(n_kv_heads) {
-        return Err(Error::Shape {
-            op: "attention",
-            operand: args.k.name.clone(),
-            expected: "at least one key, and query heads a multiple of key heads".into(),
-            got: vec![n_kv, n_heads, n_kv_heads],
-        });
+    let refused = |expected: String, got: Vec<usize>| {
+        Err(Error::Shape { op: "attention", operand: args.k.name.clone(), expected, got })
+    };
+    if n_kv == 0 || n_kv_heads == 0 || !n_heads.is_multiple_of(n_kv_heads) {
+        let expected = "at least one key, and query heads a multiple of key heads";
+        return refused(expected.into(), vec![n_kv, n_heads, n_kv_heads]);
     }
+    if !variant.is_possible(plan.gpu().caps(), head_dim) {
+        return refused(format!("heads and a device that allow `{variant}`"), vec![n_heads, head_dim]);
+    }
+    let flops_per_row = 4 * (n_kv * n_heads * head_dim) as u64;
+    let step = plan.rows_per_dispatch(n_q, flops_per_row, variant::QUERIES_PER_GROUP);
+    for row in (0..n_q).step_by(step) {
+        let rows = step.min(n_q - row);
+        dispatch_rows(
+            plan,
+            variant,
+            &Attention { q: (q, q_row0 + row, rows), out: (out, out_row0 + row), ..args },
+        )?;
+    }
+    Ok(())
+}
+
+fn dispatch_rows(plan: &mut PlanBuilder, variant: AttentionVariant, args: &Attention<'_>) -> Result<()> {
+    let Attention { n_heads, n_kv_heads, head_dim, .. } = *args;
+    let ((q, q_row0, n_q), (kv_row0, n_kv), (out, out_row0)) = (args.q, args.kv_rows, args.out);
     let params = AttentionParams {
         n_q: n_q as u32,
         n_kv: n_kv as u32,
@@ -121,15 +132,23 @@ pub fn attention_with(plan: &mut PlanBuilder, variant: AttentionVariant, args: A
         bytes: 8 * (n_q * width + n_kv * n_kv_heads * head_dim) as u64,
     };
     let bindings = [q, args.k, args.v, out];
+    let fused = |fragments: &[&'static str]| Variant::fragments(fragments).with("HEAD_DIM", head_dim as u32);
+    let grid = |queries: usize| [n_q.div_ceil(queries) as u32, n_heads as u32, 1];
     match variant {
         AttentionVariant::Naive => {
             let grid = linear_grid((n_q * n_heads).div_ceil(64));
             plan.dispatch(&ATTENTION_NAIVE, Variant::default(), params, &bindings, grid, cost)
         }
         AttentionVariant::Fused { qb } => {
-            let variant = Variant::default().with("HEAD_DIM", head_dim as u32).with("QB", qb);
-            let grid = [n_q.div_ceil(QUERIES_PER_GROUP) as u32, n_heads as u32, 1];
-            plan.dispatch(&ATTENTION, variant, params, &bindings, grid, cost)
+            plan.dispatch(&ATTENTION, fused(&[]).with("QB", qb), params, &bindings, grid(32), cost)
+        }
+        AttentionVariant::Shuffle => {
+            plan.dispatch(&ATTENTION_SHUFFLE, fused(&[]), params, &bindings, grid(32), cost)
+        }
+        AttentionVariant::Tile { rows, subgroups } => {
+            let octets = if subgroups { "octets_subgroup" } else { "octets" };
+            let variant = fused(&[octets]).with("ROWS", rows);
+            plan.dispatch(&ATTENTION_TILE, variant, params, &bindings, grid(8 * rows as usize), cost)
         }
     }
 }

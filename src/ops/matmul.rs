@@ -85,6 +85,11 @@ pub fn matmul_with(plan: &mut PlanBuilder, variant: MatmulVariant, args: Matmul<
     if let Some(bias) = bias {
         bias.expect("matmul", &[weight.rows])?;
     }
+    let lacking = variant.lacking(plan.gpu().caps());
+    if !lacking.is_empty() {
+        let missing = lacking.iter().map(|need| format!("{need}, for products by `{variant}`")).collect();
+        return Err(Error::Unsupported { missing });
+    }
     if !variant.is_possible(plan.gpu().caps(), weight.dtype, weight.cols) {
         return Err(Error::Shape {
             op: "matmul",
@@ -148,7 +153,8 @@ fn slab_product(
         }
         MatmulVariant::Direct { mr, nr } => {
             let grid = Grid::over_rows(slab_cols.div_ceil(64 * nr as usize), m, mr as usize);
-            let variant = blocks(weights, mr, nr, mr > 8);
+            let variant = weights.with("MR", mr).with("NR", nr);
+            let variant = if mr > 8 { variant.with("BARRIER", 1) } else { variant };
             plan.dispatch(&MATMUL_DIRECT, variant, params, &bindings, grid, cost)?;
         }
         MatmulVariant::Tile { .. } => {
@@ -195,12 +201,6 @@ fn slab_product(
 /// Columns of one workgroup of the kernel for few rows (`NR` of the shader).
 const GEMV_COLUMNS: usize = 4;
 
-/// A block of `mr x nr` outputs per lane; `barrier`: for drivers that are faster with one at the end.
-fn blocks(variant: Variant, mr: u32, nr: u32, barrier: bool) -> Variant {
-    let variant = variant.with("MR", mr).with("NR", nr);
-    if barrier { variant.with("BARRIER", 1) } else { variant }
-}
-
 /// Rows of f32 to packed bytes `[rows, k / 4]` and scales `[rows, k / 32]`.
 pub(crate) fn quantize_rows(
     plan: &mut PlanBuilder,
@@ -225,7 +225,7 @@ fn int8_product(
     cost: Cost,
 ) -> Result<()> {
     let fragment = if dtype == DType::Q(QuantFormat::Q4_0) { "quants_q4" } else { "quants_q8" };
-    let variant = blocks(Variant::fragments(&[fragment]), mr, nr, mr > 16);
+    let variant = Variant::fragments(&[fragment]).with("MR", mr).with("NR", nr);
     let grid = Grid::over_rows(
         (params.slab_cols as usize).div_ceil(64 * nr as usize),
         params.m as usize,

@@ -39,6 +39,8 @@ pub static REGISTRY: &[&Kernel] = &[
     &rope::ROPE,
     &attention::ATTENTION_NAIVE,
     &attention::ATTENTION,
+    &attention::ATTENTION_SHUFFLE,
+    &attention::ATTENTION_TILE,
     &elementwise::SILU_GATE,
     &elementwise::COPY_ROWS,
     &elementwise::GATHER_ROWS,

@@ -65,7 +65,7 @@ pub fn reference(kernel: &str) -> Option<Reference> {
         "layer_norm" => rows::layer_norm,
         "rms_norm" => rows::rms_norm,
         "rope" => rows::rope,
-        "attention_naive" | "attention" => attention::attention,
+        "attention_naive" | "attention" | "attention_shuffle" | "attention_tile" => attention::attention,
         "silu_gate" => rows::silu_gate,
         "copy_rows" => rows::copy_rows,
         "gather_rows" => rows::gather_rows,

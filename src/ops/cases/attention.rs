@@ -4,8 +4,12 @@ use super::{Case, Fill};
 use crate::gpu::DType;
 use crate::gpu::kernel::{Kernel, Variant};
 use crate::ops::attention::{
-    ATTENTION, ATTENTION_NAIVE, Attention, AttentionVariant, attention, attention_with,
+    ATTENTION, ATTENTION_NAIVE, ATTENTION_SHUFFLE, ATTENTION_TILE, Attention, AttentionVariant, attention,
+    attention_with,
 };
+
+/// Kernels that keep an online softmax, for some head sizes.
+const FUSED: [&Kernel; 3] = [&ATTENTION, &ATTENTION_SHUFFLE, &ATTENTION_TILE];
 
 #[derive(Clone, Copy)]
 struct Shape {
@@ -24,14 +28,25 @@ const RAGGED: &[Shape] = &[
     Shape { name: "fewer queries than a workgroup, ragged keys", n_q: 5, n_kv: 11, heads: (2, 2), ..PLAIN },
     Shape { name: "grouped heads, offsets", n_q: 33, n_kv: 16, heads: (4, 2), offsets: (3, 5, 2), ..PLAIN },
     Shape { name: "sharp: one key takes all", n_q: 35, n_kv: 41, heads: (1, 1), sharpness: 20.0, ..PLAIN },
+    Shape { name: "several tiles of keys", n_q: 19, n_kv: 97, heads: (3, 1), ..PLAIN },
 ];
+
+fn blocking(kernel: &Kernel, variant: &Variant) -> AttentionVariant {
+    let number = |name: &str| variant.consts.iter().find(|(n, _)| *n == name).map_or(1, |(_, value)| *value);
+    match kernel.name {
+        "attention" => AttentionVariant::Fused { qb: number("QB") },
+        "attention_shuffle" => AttentionVariant::Shuffle,
+        "attention_tile" => {
+            let subgroups = variant.fragments.contains(&"octets_subgroup");
+            AttentionVariant::Tile { rows: number("ROWS"), subgroups }
+        }
+        _ => AttentionVariant::Naive,
+    }
+}
 
 fn case(kernel: &'static Kernel, variant: &Variant, head_dim: usize, shape: Shape) -> Case {
     let Shape { n_q, n_kv, heads: (n_heads, n_kv_heads), offsets: (q_row0, kv_row0, out_row0), .. } = shape;
-    let how = match variant.consts.iter().find(|(name, _)| *name == "QB") {
-        Some((_, qb)) => AttentionVariant::Fused { qb: *qb },
-        None => AttentionVariant::Naive,
-    };
+    let how = blocking(kernel, variant);
     let (width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
     let name = format!("{n_q} x {n_kv}, {n_heads} heads of {head_dim}: {}", shape.name);
     Case::new(kernel.name, variant.clone(), name)
@@ -81,21 +96,25 @@ pub(super) fn attending(n_q: usize, n_kv: usize, n_heads: usize, head_dim: usize
         attention(plan, args)
     });
     let mut variants = vec![case(&ATTENTION_NAIVE, &Variant::default(), head_dim, shape)];
-    let fused = ATTENTION.variants().into_iter().filter(fits);
-    variants.extend(fused.map(|variant| case(&ATTENTION, &variant, head_dim, shape)));
+    for kernel in FUSED {
+        let fitting = kernel.variants().into_iter().filter(fits);
+        variants.extend(fitting.map(|variant| case(kernel, &variant, head_dim, shape)));
+    }
     (op, variants)
 }
 
-/// Cases of both kernels.
+/// Cases of all kernels.
 pub(super) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     let naive = Variant::default();
     for head_dim in [12, 7] {
         all.extend(RAGGED.iter().map(|shape| case(&ATTENTION_NAIVE, &naive, head_dim, *shape)));
     }
-    for variant in ATTENTION.variants() {
-        let head_dim = variant.consts[0].1 as usize;
-        all.extend(RAGGED.iter().map(|shape| case(&ATTENTION, &variant, head_dim, *shape)));
+    for kernel in FUSED {
+        for variant in kernel.variants() {
+            let head_dim = variant.consts[0].1 as usize;
+            all.extend(RAGGED.iter().map(|shape| case(kernel, &variant, head_dim, *shape)));
+        }
     }
     let real = [
         (32, Shape { name: "demo LLaDA", n_q: 16, n_kv: 160, heads: (6, 6), ..PLAIN }),
@@ -106,9 +125,9 @@ pub(super) fn cases() -> Vec<Case> {
     ];
     for (head_dim, shape) in real {
         let heavy = shape.n_q * shape.n_kv * shape.heads.0 * head_dim > 2_000_000;
-        for qb in [4, 1] {
-            let variant = Variant::default().with("HEAD_DIM", head_dim as u32).with("QB", qb);
-            all.push(case(&ATTENTION, &variant, head_dim, shape).bench(heavy));
+        for kernel in FUSED {
+            let fitting = kernel.variants().into_iter().filter(|v| v.consts[0].1 as usize == head_dim);
+            all.extend(fitting.map(|variant| case(kernel, &variant, head_dim, shape).bench(heavy)));
         }
         if !heavy {
             all.push(case(&ATTENTION_NAIVE, &naive, head_dim, shape).bench(false));

@@ -108,7 +108,7 @@ impl MatmulVariant {
         for mr in [4, 8] {
             all.extend([1, 2, 4, 8].map(|nr| Direct { mr, nr }));
         }
-        all.extend([16, 32].map(|mr| Direct { mr, nr: 4 }));
+        all.extend([(16, 4), (32, 4)].map(|(mr, nr)| Direct { mr, nr }));
         all.extend([1, 2, 4, 8].map(|parts| Tile { parts }));
         for subgroups in [false, true] {
             all.extend([1, 4].map(|mr| Gemv { mr, subgroups }));
@@ -118,25 +118,33 @@ impl MatmulVariant {
                 all.extend([1, 2, 4, 8].map(|parts| Coop { edge, tiles, lanes, parts }));
             }
         }
-        all.extend([(8, 2), (8, 4), (16, 8), (32, 4)].map(|(mr, nr)| Int8 { mr, nr }));
+        all.extend([(8, 4), (16, 8), (32, 8)].map(|(mr, nr)| Int8 { mr, nr }));
         all
+    }
+
+    /// What it needs beyond core WGSL and the device lacks.
+    pub fn lacking(self, caps: &Caps) -> Vec<Need> {
+        let needs = match self {
+            MatmulVariant::Coop { edge, .. } => {
+                vec![Need::F16, Need::Subgroup, Need::CooperativeMatrix(edge)]
+            }
+            MatmulVariant::Gemv { subgroups: true, .. } => vec![Need::Subgroup],
+            _ => Vec::new(),
+        };
+        needs.into_iter().filter(|need| !need.is_met(caps)).collect()
     }
 
     /// True if the device and the operands allow it.
     pub fn is_possible(self, caps: &Caps, dtype: DType, k: usize) -> bool {
         let splits = |parts: u32| parts == 1 || k / parts as usize >= PART_UNIT;
-        if self != MatmulVariant::Naive && !k.is_multiple_of(8) {
+        if !self.lacking(caps).is_empty() || (self != MatmulVariant::Naive && !k.is_multiple_of(8)) {
             return false;
         }
         match self {
-            MatmulVariant::Naive | MatmulVariant::Direct { .. } => true,
+            MatmulVariant::Naive | MatmulVariant::Direct { .. } | MatmulVariant::Gemv { .. } => true,
             MatmulVariant::Tile { parts } => splits(parts),
-            MatmulVariant::Gemv { subgroups, .. } => !subgroups || Need::Subgroup.is_met(caps),
-            MatmulVariant::Coop { edge, lanes, parts, .. } => {
-                let needs = [Need::F16, Need::Subgroup, Need::CooperativeMatrix(edge)];
-                splits(parts)
-                    && needs.iter().all(|need| need.is_met(caps))
-                    && lanes >= 4 * caps.info.subgroup_max_size
+            MatmulVariant::Coop { lanes, parts, .. } => {
+                splits(parts) && lanes >= 4 * caps.info.subgroup_max_size
             }
             MatmulVariant::Int8 { .. } => matches!(dtype, DType::Q(QuantFormat::Q8_0 | QuantFormat::Q4_0)),
         }
