@@ -1,4 +1,7 @@
 //! Log-mel spectrogram: STFT power, Slaney filterbank, log10, clip-maximum clamp.
+//!
+//! Frames of 400 samples, which all Whispers have, are transformed as 16 x 25 points in two dispatches; other
+//! lengths by the definition.
 
 use crate::error::Result;
 use crate::gpu::kernel::{Variant, kernel};
@@ -16,10 +19,30 @@ kernel! {
 }
 
 kernel! {
+    /// columns[f, k1, n2] = transform of 16 windowed samples, 25 apart from n2 on, turned by n2 k1 / 400
+    STFT_COLUMNS = "stft_columns" {
+        params: StftPowerParams,
+        bindings: [read samples, read window, read circle, write columns],
+        slots: [],
+        consts: [],
+    }
+}
+
+kernel! {
+    /// power[f, k1 + 16 k2] = |transform of the 25 columns[f, k1]|^2, up to the middle of 400
+    STFT_ROWS = "stft_rows" {
+        params: StftRowsParams { n_frames: u32 },
+        bindings: [read columns, read circle, write power],
+        slots: [],
+        consts: [],
+    }
+}
+
+kernel! {
     /// out[f, m] = log10(max(sum_b power[f, b] bank[m, b], 1e-10))
     MEL_FILTER = "mel_filter" {
         params: MelFilterParams { n_frames: u32, n_mels: u32, n_bins: u32 },
-        bindings: [read power, read bank, write out],
+        bindings: [read power, read bank, read spans, write out],
         slots: [],
         consts: [],
     }
@@ -54,6 +77,8 @@ pub struct MelTables {
     pub circle: Tensor,
     /// Mel filterbank `[n_mels, n_fft / 2 + 1]`.
     pub bank: Tensor,
+    /// First bin of each filter and the one after its last, `[n_mels, 2]`.
+    pub spans: Tensor,
     /// Transform length, even.
     pub n_fft: usize,
     /// Samples between frames.
@@ -73,11 +98,14 @@ impl MelTables {
         let window: Vec<f32> = (0..n_fft).map(|n| (0.5 - 0.5 * turn(n).cos()) as f32).collect();
         let circle: Vec<[f32; 2]> =
             (0..n_fft).map(|n| [turn(n).cos() as f32, turn(n).sin() as f32]).collect();
-        let bank = mel_filterbank(n_mels, n_fft / 2 + 1, sample_rate as f64);
+        let n_bins = n_fft / 2 + 1;
+        let bank = mel_filterbank(n_mels, n_bins, sample_rate as f64);
+        let spans = filter_spans(&bank, n_bins);
         Ok(MelTables {
             window: gpu.tensor_from("mel.window", DType::F32, &[n_fft], &window)?,
             circle: gpu.tensor_from("mel.circle", DType::F32, &[n_fft, 2], &circle)?,
-            bank: gpu.tensor_from("mel.bank", DType::F32, &[n_mels, n_fft / 2 + 1], &bank)?,
+            bank: gpu.tensor_from("mel.bank", DType::F32, &[n_mels, n_bins], &bank)?,
+            spans: gpu.tensor_from("mel.spans", DType::U32, &[n_mels, 2], &spans)?,
             n_fft,
             hop_length,
         })
@@ -105,6 +133,16 @@ pub fn mel_filterbank(n_mels: usize, n_bins: usize, sample_rate: f64) -> Vec<f32
     bank
 }
 
+/// The bins of each filter of a bank `[n_mels, n_bins]` from its first above 0 to its last, as (first, end).
+pub(crate) fn filter_spans(bank: &[f32], n_bins: usize) -> Vec<[u32; 2]> {
+    let span = |filter: &[f32]| {
+        let first = filter.iter().position(|w| *w != 0.0).unwrap_or(0);
+        let end = filter.iter().rposition(|w| *w != 0.0).map_or(0, |last| last + 1);
+        [first as u32, end as u32]
+    };
+    bank.chunks_exact(n_bins).map(span).collect()
+}
+
 /// `samples` `[n_samples]` f32 (zero-padded window) -> `out` `[n_frames, n_mels]`, time-major.
 /// `power` `[n_frames, n_fft / 2 + 1]` and `top` `[1]` are scratch.
 pub fn log_mel(
@@ -115,13 +153,74 @@ pub fn log_mel(
     top: &Tensor,
     out: &Tensor,
 ) -> Result<()> {
-    stft_power(plan, samples, tables, power)?;
-    mel_filter(plan, power, &tables.bank, out)?;
+    if tables.n_fft == N_FAST {
+        stft_fast(plan, samples, tables, power)?;
+    } else {
+        stft_power(plan, samples, tables, power)?;
+    }
+    mel_filter(plan, power, (&tables.bank, &tables.spans), out)?;
     clip_max(plan, out, top)?;
     mel_normalize(plan, out, top)
 }
 
-/// `power[f, b]` of every frame; `samples` `[n_samples]`, `power` `[n_frames, n_fft / 2 + 1]`.
+/// Frame length of [`stft_fast`].
+pub const N_FAST: usize = 400;
+/// Its columns, and the points of each.
+const COLUMNS: usize = 9 * 25;
+
+/// `power[f, b]` of every frame of 400 samples; `samples` `[n_samples]`, `power` `[n_frames, 201]`.
+pub fn stft_fast(plan: &mut PlanBuilder, samples: &Tensor, tables: &MelTables, power: &Tensor) -> Result<()> {
+    let [n_frames, _] = power.dims("stft_fast")?;
+    let columns = plan.scratch(0, n_frames * COLUMNS * 2)?;
+    let columns = Tensor { shape: vec![n_frames, COLUMNS, 2], ..columns };
+    stft_columns(plan, samples, tables, &columns)?;
+    stft_rows(plan, &columns, tables, power)
+}
+
+/// The first half of [`stft_fast`]: `samples` `[n_samples]` -> `columns` `[n_frames, 9 * 25, 2]`, complex.
+pub(crate) fn stft_columns(
+    plan: &mut PlanBuilder,
+    samples: &Tensor,
+    tables: &MelTables,
+    columns: &Tensor,
+) -> Result<()> {
+    let [n_frames, _, _] = columns.dims("stft_columns")?;
+    columns.expect("stft_columns", &[n_frames, COLUMNS, 2])?;
+    tables.window.expect("stft_columns", &[N_FAST])?;
+    let params = StftPowerParams {
+        n_frames: n_frames as u32,
+        n_samples: samples.len() as u32,
+        hop: tables.hop_length as u32,
+    };
+    // 70 additions and multiplications for 16 real points, 6 for each turn.
+    let flops = (n_frames * 25 * (70 + 9 * 6)) as u64;
+    let cost = Cost { flops, bytes: samples.byte_len() + columns.byte_len() };
+    let bindings = [samples, &tables.window, &tables.circle, columns];
+    let grid = linear_grid((n_frames * 25).div_ceil(64));
+    plan.dispatch(&STFT_COLUMNS, Variant::default(), params, &bindings, grid, cost)
+}
+
+/// The second half: `columns` -> `power` `[n_frames, 201]`.
+pub(crate) fn stft_rows(
+    plan: &mut PlanBuilder,
+    columns: &Tensor,
+    tables: &MelTables,
+    power: &Tensor,
+) -> Result<()> {
+    let [n_frames, _, _] = columns.dims("stft_rows")?;
+    columns.expect("stft_rows", &[n_frames, COLUMNS, 2])?;
+    power.expect("stft_rows", &[n_frames, N_FAST / 2 + 1])?;
+    tables.circle.expect("stft_rows", &[N_FAST, 2])?;
+    let params = StftRowsParams { n_frames: n_frames as u32 };
+    // 48 for five complex points, ten times; 16 turns; 25 powers.
+    let flops = (n_frames * 9 * (10 * 48 + 16 * 6 + 25 * 3)) as u64;
+    let cost = Cost { flops, bytes: columns.byte_len() + power.byte_len() };
+    let grid = linear_grid((n_frames * 9).div_ceil(64));
+    plan.dispatch(&STFT_ROWS, Variant::default(), params, &[columns, &tables.circle, power], grid, cost)
+}
+
+/// `power[f, b]` of every frame, of any even length, by the definition; `samples` `[n_samples]`, `power`
+/// `[n_frames, n_fft / 2 + 1]`.
 pub fn stft_power(
     plan: &mut PlanBuilder,
     samples: &Tensor,
@@ -144,19 +243,26 @@ pub fn stft_power(
     plan.dispatch(&STFT_POWER, variant, params, &bindings, linear_grid(n_frames), cost)
 }
 
-/// `power` `[n_frames, n_bins]`, `bank` `[n_mels, n_bins]` -> `out` `[n_frames, n_mels]`.
-pub fn mel_filter(plan: &mut PlanBuilder, power: &Tensor, bank: &Tensor, out: &Tensor) -> Result<()> {
+/// `power` `[n_frames, n_bins]`, `bank` `[n_mels, n_bins]` with its spans `[n_mels, 2]` -> `out` `[n_frames, n_mels]`.
+pub fn mel_filter(
+    plan: &mut PlanBuilder,
+    power: &Tensor,
+    (bank, spans): (&Tensor, &Tensor),
+    out: &Tensor,
+) -> Result<()> {
     let [n_frames, n_bins] = power.dims("mel_filter")?;
     let [n_mels, _] = bank.dims("mel_filter")?;
     bank.expect("mel_filter", &[n_mels, n_bins])?;
+    spans.expect("mel_filter", &[n_mels, 2])?;
     out.expect("mel_filter", &[n_frames, n_mels])?;
     let params = MelFilterParams { n_frames: n_frames as u32, n_mels: n_mels as u32, n_bins: n_bins as u32 };
     let cost = Cost {
-        flops: 2 * (n_frames * n_bins * n_mels) as u64,
+        // Neighbouring triangles overlap by half: each bin counts twice.
+        flops: 4 * (n_frames * n_bins) as u64,
         bytes: 4 * (n_frames * (n_bins + n_mels)) as u64,
     };
     let grid = linear_grid((n_frames * n_mels).div_ceil(64));
-    plan.dispatch(&MEL_FILTER, Variant::default(), params, &[power, bank, out], grid, cost)
+    plan.dispatch(&MEL_FILTER, Variant::default(), params, &[power, bank, spans, out], grid, cost)
 }
 
 /// `out[0] = max(x)`.

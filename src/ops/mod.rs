@@ -24,6 +24,8 @@ pub use rounding::Rounding;
 /// Every kernel of the engine.
 pub static REGISTRY: &[&Kernel] = &[
     &mel::STFT_POWER,
+    &mel::STFT_COLUMNS,
+    &mel::STFT_ROWS,
     &mel::MEL_FILTER,
     &mel::CLIP_MAX,
     &mel::MEL_NORMALIZE,

@@ -61,6 +61,8 @@ pub type Reference = fn(&Case, &[Host]) -> Vec<Expected>;
 pub fn reference(kernel: &str) -> Option<Reference> {
     Some(match kernel {
         "stft_power" => audio::stft_power,
+        "stft_columns" => audio::stft_columns,
+        "stft_rows" => audio::stft_rows,
         "mel_filter" => audio::mel_filter,
         "clip_max" => audio::clip_max,
         "mel_normalize" => audio::mel_normalize,

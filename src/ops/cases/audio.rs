@@ -1,10 +1,13 @@
 //! Cases of the spectrogram kernels and of the convolution patches.
 
 use super::{Case, Fill};
-use crate::gpu::DType;
 use crate::gpu::kernel::Variant;
+use crate::gpu::{DType, Tensor};
 use crate::ops::conv::conv1d_patches;
-use crate::ops::mel::{MelTables, clip_max, mel_filter, mel_filterbank, mel_normalize, stft_power};
+use crate::ops::mel::{
+    MelTables, clip_max, filter_spans, mel_filter, mel_filterbank, mel_normalize, stft_columns, stft_fast,
+    stft_power, stft_rows,
+};
 
 /// Periodic Hann window and (cos, sin) circle of `n` samples.
 fn tables(n: usize) -> (Vec<f32>, Vec<f32>) {
@@ -12,6 +15,12 @@ fn tables(n: usize) -> (Vec<f32>, Vec<f32>) {
     let window = (0..n).map(|i| (0.5 - 0.5 * turn(i).cos()) as f32).collect();
     let circle = (0..n).flat_map(|i| [turn(i).cos() as f32, turn(i).sin() as f32]).collect();
     (window, circle)
+}
+
+/// Constant tables of which the kernels of a transform read these two.
+fn transform_tables(window: &Tensor, circle: &Tensor, n_fft: usize, hop_length: usize) -> MelTables {
+    let (bank, spans) = (window.clone(), window.clone());
+    MelTables { window: window.clone(), circle: circle.clone(), bank, spans, n_fft, hop_length }
 }
 
 fn stft(n_fft: usize, n_samples: usize, n_frames: usize, hop: usize) -> Case {
@@ -26,25 +35,62 @@ fn stft(n_fft: usize, n_samples: usize, n_frames: usize, hop: usize) -> Case {
         .sizes(&[("hop", hop)])
         .tolerance(1e-9, 2e-6)
         .dispatching(move |plan, o| {
-            let tables = MelTables {
-                window: o.input(1).clone(),
-                circle: o.input(2).clone(),
-                bank: o.input(1).clone(), // not read by this kernel
-                n_fft,
-                hop_length: hop,
-            };
-            stft_power(plan, o.input(0), &tables, o.output(0))
+            stft_power(plan, o.input(0), &transform_tables(o.input(1), o.input(2), n_fft, hop), o.output(0))
+        })
+}
+
+fn columns(n_samples: usize, n_frames: usize, hop: usize) -> Case {
+    let (window, circle) = tables(400);
+    Case::new(
+        "stft_columns",
+        Variant::default(),
+        format!("{n_samples} samples, {n_frames} frames, hop {hop}"),
+    )
+    .input("samples", DType::F32, &[n_samples], Fill::Normal(0.2))
+    .input("window", DType::F32, &[400], Fill::Values(window))
+    .input("circle", DType::F32, &[400, 2], Fill::Values(circle))
+    .output("columns", &[n_frames, 9 * 25, 2])
+    .sizes(&[("hop", hop)])
+    .tolerance(1e-9, 1e-6)
+    .dispatching(move |plan, o| {
+        stft_columns(plan, o.input(0), &transform_tables(o.input(1), o.input(2), 400, hop), o.output(0))
+    })
+}
+
+fn rows(n_frames: usize) -> Case {
+    let (window, circle) = tables(400);
+    Case::new("stft_rows", Variant::default(), format!("{n_frames} frames"))
+        .input("columns", DType::F32, &[n_frames, 9 * 25, 2], Fill::Normal(1.0))
+        .input("window", DType::F32, &[400], Fill::Values(window))
+        .input("circle", DType::F32, &[400, 2], Fill::Values(circle))
+        .output("power", &[n_frames, 201])
+        .tolerance(1e-9, 2e-6)
+        .dispatching(|plan, o| {
+            stft_rows(plan, o.input(0), &transform_tables(o.input(1), o.input(2), 400, 160), o.output(0))
+        })
+}
+
+/// Both halves of the fast transform, against the definition.
+fn fast(n_samples: usize, n_frames: usize, hop: usize) -> Case {
+    let case = stft(400, n_samples, n_frames, hop);
+    let name = format!("from samples: {}", case.name);
+    Case { kernel: "stft_rows", variant: Variant::default(), name, ..case }
+        .sizes(&[("from_samples", 1)])
+        .dispatching(move |plan, o| {
+            stft_fast(plan, o.input(0), &transform_tables(o.input(1), o.input(2), 400, hop), o.output(0))
         })
 }
 
 fn filter(n_frames: usize, n_mels: usize, n_bins: usize) -> Case {
     let bank = mel_filterbank(n_mels, n_bins, 16_000.0);
+    let spans = filter_spans(&bank, n_bins).concat();
     Case::new("mel_filter", Variant::default(), format!("{n_frames} frames, {n_bins} bins to {n_mels} bands"))
         .input("power", DType::F32, &[n_frames, n_bins], Fill::Powers)
         .input("bank", DType::F32, &[n_mels, n_bins], Fill::Values(bank))
+        .input("spans", DType::U32, &[n_mels, 2], Fill::Words(spans))
         .output("out", &[n_frames, n_mels])
         .tolerance(2e-6, 1e-6)
-        .dispatching(|plan, o| mel_filter(plan, o.input(0), o.input(1), o.output(0)))
+        .dispatching(|plan, o| mel_filter(plan, o.input(0), (o.input(1), o.input(2)), o.output(0)))
 }
 
 fn maximum(len: usize, lift: f32) -> Case {
@@ -92,6 +138,14 @@ pub(super) fn cases() -> Vec<Case> {
         stft(512, 700, 3, 256),
         stft(512, 5000, 9, 512),
         stft(400, 480_000, 3000, 160).bench(true),
+        columns(1000, 1, 160),
+        columns(3201, 21, 160),
+        columns(480_000, 3000, 160).bench(true),
+        rows(1),
+        rows(15),
+        fast(1000, 1, 160),
+        fast(3201, 21, 160),
+        fast(480_000, 3000, 160).bench(true),
         filter(1, 1, 3),
         filter(3, 80, 201),
         filter(65, 13, 257),
