@@ -1,11 +1,14 @@
-//! What quantized weights change on the demo model: the logits of the first forward, and the answers to the
-//! clips' open questions. Prints the table of `docs/BENCHMARKS.md`.
+//! What quantized weights, activations in 8 bits and operands in f16 change on the demo model: the logits of the
+//! first forward, and the answers to the clips' open questions. Prints the table of `docs/BENCHMARKS.md`.
 //!
 //! `cargo run --release --example quantization`
 
 use std::path::Path;
 
-use diffa::{Clip, DecodeOptions, Diffa, Gpu, ModelPaths, Preset, Quantization, audio, text};
+use diffa::gpu::DType;
+use diffa::ops::Rounding;
+use diffa::ops::matmul::MatmulVariant;
+use diffa::{Clip, DecodeOptions, Diffa, Gpu, ModelPaths, Preset, Quantization, audio, text, tune};
 use serde_json::Value;
 
 type Failure = Box<dyn std::error::Error>;
@@ -29,8 +32,26 @@ fn first_logits(
     Ok(session.logits()?.concat())
 }
 
-fn run(gpu: &Gpu, root: &Path, items: &[Value], quantize: Option<Quantization>) -> Result<Run, Failure> {
+/// Every product of the language model by the variant of this name; none: as built in.
+fn choose(gpu: &Gpu, diffa: &Diffa, variant: Option<&str>) {
+    let rows: Vec<usize> = (0..=10).map(|i| 1 << i).collect();
+    let products = tune::products(diffa.llada(), None, &rows);
+    let choices = variant.iter().flat_map(|variant| {
+        let key = |p: &tune::Product| MatmulVariant::key(p.dtype, p.rows, p.n, p.k);
+        products.iter().map(move |product| (key(product), variant.to_string()))
+    });
+    gpu.set_choices(choices.collect());
+}
+
+fn run(
+    gpu: &Gpu,
+    root: &Path,
+    items: &[Value],
+    quantize: Option<Quantization>,
+    variant: Option<&str>,
+) -> Result<Run, Failure> {
     let diffa = Diffa::load(gpu, &ModelPaths { quantize, ..ModelPaths::default() }, &|_| Ok(()))?;
+    choose(gpu, &diffa, variant);
     let mut run = Run { texts: Vec::new(), logits: Vec::new(), weight_bytes: diffa.llada().weight_bytes() };
     let mut heard: Option<(String, Clip)> = None;
     for item in items {
@@ -59,10 +80,19 @@ fn main() -> Result<(), Failure> {
     println!("{}\n", gpu.caps().describe());
     println!("| weights | MB of matrices | same answer | largest logit error | relative to their norm |");
     println!("| --- | --- | --- | --- | --- |");
-    let exact = run(&gpu, &root, &items, None)?;
-    let quantized = Quantization::ALL.map(|(name, to)| (name, Some(to)));
-    for (name, to) in [("as stored", None)].into_iter().chain(quantized) {
-        let found = run(&gpu, &root, &items, to)?;
+    let exact = run(&gpu, &root, &items, None, None)?;
+    let mut runs = vec![("as stored".to_string(), None, None)];
+    for (name, to) in Quantization::ALL {
+        runs.push((name.to_string(), Some(to), None));
+        runs.push((format!("{name}, activations int8"), Some(to), Some("int8 16x8".to_string())));
+    }
+    // Cooperative matrices, where there are any.
+    let f16 = MatmulVariant::candidates(gpu.caps(), DType::Bf16, [64, 192, 192], &[Rounding::F16]);
+    if let Some(variant) = f16.into_iter().find(|variant| variant.rounding() == Rounding::F16) {
+        runs.push((format!("as stored, operands f16 ({variant})"), None, Some(variant.to_string())));
+    }
+    for (name, to, variant) in runs {
+        let found = run(&gpu, &root, &items, to, variant.as_deref())?;
         let same = found.texts.iter().zip(&exact.texts).filter(|(a, b)| a == b).count();
         let pairs = || found.logits.iter().flatten().zip(exact.logits.iter().flatten());
         let largest = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -1,6 +1,7 @@
 // layer_norm: out[out_row0 + r, c] = (x[r, c] - mean_c) * rsqrt(var_c + eps) * weight[c] + bias[c]
 // One workgroup per row, two passes (mean, then centred variance). Dispatch: linear over n_rows.
-// @use grid, reduce
+// @use grid
+// @slot sums
 
 const WG: u32 = 64u;
 

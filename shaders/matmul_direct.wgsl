@@ -1,7 +1,8 @@
 // matmul_direct: out[out_row0 + r, col0 + c] = act(sum_k x[x_row0 + r, k] * w[c, k] + bias[col0 + c]) (+ out)
 // Register-blocked, without workgroup memory: each lane owns MR rows x NR columns (64 apart), so every
 // weight vector is reused MR times and every activation vector, the same for all lanes, NR times.
-// Wins on software adapters, where barriers and workgroup memory are slow. k must be a multiple of 8.
+// The inner loops are written out, or drivers would keep large blocks in memory. Wins on software adapters, where
+// barriers and workgroup memory are slow. k must be a multiple of 8.
 // Dispatch: [ceil(slab_cols / (64 NR)), ceil(m / MR), 1].
 // @use epilogue
 // @slot weights
@@ -38,11 +39,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var acc: array<array<f32, NR>, MR>;
     for (var k = 0u; k < k8; k++) {
         var wk: array<Weights8, NR>;
-        for (var c = 0u; c < NR; c++) { wk[c] = weights8(w_at[c], k, params.k); }
-        for (var r = 0u; r < MR; r++) {
+        for (var c = 0u; c < NR; c++) { // @unroll
+            wk[c] = weights8(w_at[c], k, params.k);
+        }
+        for (var r = 0u; r < MR; r++) { // @unroll
             let lo = x[x_at[r] + 2u * k];
             let hi = x[x_at[r] + 2u * k + 1u];
-            for (var c = 0u; c < NR; c++) {
+            for (var c = 0u; c < NR; c++) { // @unroll
                 var sum = acc[r][c];
                 sum = fma(lo.x, wk[c].lo.x, sum);
                 sum = fma(lo.y, wk[c].lo.y, sum);

@@ -5,9 +5,8 @@
 // @use epilogue
 // @slot quants
 
-const MR: u32 = 8u;
-const NR: u32 = 4u;
-const BARRIER: u32 = 0u;
+const MR: u32 = 16u;
+const NR: u32 = 8u;
 
 struct Params {
     m: u32, n: u32, k: u32,           // rows, columns of `out`, inner length
@@ -39,16 +38,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var b = 0u; b < blocks; b++) {
         var wb: array<Quants32, NR>;
         var w_scale: array<f32, NR>;
-        for (var c = 0u; c < NR; c++) {
+        for (var c = 0u; c < NR; c++) { // @unroll
             wb[c] = quants32(w_at[c], b);
             w_scale[c] = scale_of(w_at[c], b, params.k);
         }
-        for (var r = 0u; r < MR; r++) {
+        for (var r = 0u; r < MR; r++) { // @unroll
             let at = x_at[r] + b;
             let lo = x[2u * at];
             let hi = x[2u * at + 1u];
             let x_scale = scales[at];
-            for (var c = 0u; c < NR; c++) {
+            for (var c = 0u; c < NR; c++) { // @unroll
                 let sum = dot4I8Packed(lo.x, wb[c].lo.x) + dot4I8Packed(lo.y, wb[c].lo.y)
                     + dot4I8Packed(lo.z, wb[c].lo.z) + dot4I8Packed(lo.w, wb[c].lo.w)
                     + dot4I8Packed(hi.x, wb[c].hi.x) + dot4I8Packed(hi.y, wb[c].hi.y)
@@ -57,7 +56,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
     }
-    if (BARRIER == 1u) { workgroupBarrier(); }  // see matmul_direct
 
     for (var r = 0u; r < MR; r++) {
         for (var c = 0u; c < NR; c++) {

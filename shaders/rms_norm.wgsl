@@ -1,6 +1,7 @@
 // rms_norm: out[row0 + r, c] = x[row0 + r, c] * rsqrt(mean_c(x[row0 + r, c]^2) + eps) * weight[c]
 // One workgroup per row. Dispatch: linear over n_rows.
-// @use grid, reduce
+// @use grid
+// @slot sums
 
 const WG: u32 = 64u;
 

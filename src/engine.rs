@@ -2,13 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use crate::checkpoint::Checkpoint;
 use crate::decode::{DecodeOptions, Prompt, Session, StepReport};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
-use crate::model::config::LladaConfig;
+use crate::gpu::{Gpu, Wanted};
+use crate::model::config::{LladaConfig, WhisperConfig};
 use crate::model::weights::LoadProgress;
-use crate::model::{Clip, Hearing, Llada, ModelPaths, Part};
+use crate::model::{Clip, Hearing, Llada, ModelPaths, Part, Quantization};
 use crate::text::{self, Tokenizer};
+
+/// Tokens of a question with the words round it, for planning before there is one.
+const TYPICAL_PROMPT: usize = 64;
 
 /// A loaded model on a device.
 pub struct Diffa {
@@ -48,17 +52,32 @@ pub struct Answer {
 impl Diffa {
     /// Loads all three checkpoints. `progress` is called with the bytes of each tensor loaded.
     pub fn load(gpu: &Gpu, paths: &ModelPaths, progress: LoadProgress<'_>) -> Result<Diffa> {
-        let mut diffa = Diffa::load_text_only(gpu, paths, progress)?;
-        diffa.hearing = Some(load_hearing(gpu, paths, diffa.llada.config(), progress)?);
-        Ok(diffa)
+        Diffa::load_for(gpu, paths, true, &DecodeOptions::default(), progress)
     }
 
     /// Loads the language model and its tokenizer alone.
     pub fn load_text_only(gpu: &Gpu, paths: &ModelPaths, progress: LoadProgress<'_>) -> Result<Diffa> {
-        let config = paths.llada_config()?;
-        let tokenizer = paths.tokenizer()?;
-        let llada = Llada::load(gpu, &paths.checkpoint(Part::Llm)?, &config, paths.quantize, progress)?;
-        Ok(Diffa { gpu: gpu.clone(), tokenizer, llada, hearing: None })
+        Diffa::load_for(gpu, paths, false, &DecodeOptions::default(), progress)
+    }
+
+    /// Loads the language model, and encoder and adapters if it shall hear. While weights are read, other threads
+    /// compile the kernels that requests with `options` will need; others are compiled when first asked for.
+    pub fn load_for(
+        gpu: &Gpu,
+        paths: &ModelPaths,
+        with_hearing: bool,
+        options: &DecodeOptions,
+        progress: LoadProgress<'_>,
+    ) -> Result<Diffa> {
+        let files = Files::open(paths, with_hearing)?;
+        // What is wrong with the files, loading says better.
+        let wanted = files.kernels(gpu, options).unwrap_or_default();
+        gpu.compile_while(&wanted, || {
+            let tokenizer = paths.tokenizer()?;
+            let (llada, hearing) = files.load(gpu, progress)?;
+            gpu.wait()?;
+            Ok(Diffa { gpu: gpu.clone(), tokenizer, llada, hearing })
+        })
     }
 
     /// The device.
@@ -194,14 +213,51 @@ pub fn end_ids(config: &LladaConfig, tokenizer: &Tokenizer) -> Vec<u32> {
     ids
 }
 
-fn load_hearing(
-    gpu: &Gpu,
-    paths: &ModelPaths,
-    llada: &LladaConfig,
-    progress: LoadProgress<'_>,
-) -> Result<Hearing> {
-    let config = paths.whisper_config()?;
-    let whisper = paths.checkpoint(Part::Whisper)?;
-    let adapters = paths.checkpoint(Part::Adapters)?;
-    Hearing::load(gpu, (&whisper, &config), &adapters, llada, false, progress)
+/// Opened checkpoints and their configurations; no tensor is read yet.
+struct Files {
+    llm: (Checkpoint, LladaConfig),
+    hearing: Option<(Checkpoint, WhisperConfig, Checkpoint)>,
+    quantize: Option<Quantization>,
+}
+
+impl Files {
+    fn open(paths: &ModelPaths, with_hearing: bool) -> Result<Files> {
+        let config = paths.llada_config()?;
+        let llm = (paths.checkpoint(Part::Llm)?, config);
+        let hearing = match with_hearing {
+            true => {
+                let config = paths.whisper_config()?;
+                Some((paths.checkpoint(Part::Whisper)?, config, paths.checkpoint(Part::Adapters)?))
+            }
+            false => None,
+        };
+        Ok(Files { llm, hearing, quantize: paths.quantize })
+    }
+
+    fn load(&self, gpu: &Gpu, progress: LoadProgress<'_>) -> Result<(Llada, Option<Hearing>)> {
+        let (llm, config) = &self.llm;
+        let hearing = match &self.hearing {
+            Some((whisper, whisper_config, adapters)) => {
+                Some(Hearing::load(gpu, (whisper, whisper_config), adapters, config, false, progress)?)
+            }
+            None => None,
+        };
+        Ok((Llada::load(gpu, llm, config, self.quantize, progress)?, hearing))
+    }
+
+    /// The kernels that loading, hearing and a request with `options` need, in the order in which they do.
+    fn kernels(&self, gpu: &Gpu, options: &DecodeOptions) -> Result<Vec<Wanted>> {
+        let sketch = gpu.sketch();
+        let (llada, hearing) = self.load(&sketch, &|_| Ok(()))?;
+        let clip = match &hearing {
+            Some(hearing) => Some(hearing.hear(&vec![0.0; hearing.window_samples()])?),
+            None => None,
+        };
+        // Any ids: what a prompt says decides no kernel, and its length none but by tuned choices.
+        let room = llada.config().max_sequence_length.saturating_sub(options.gen_length);
+        let ids = vec![0; TYPICAL_PROMPT.min(room)];
+        let audio = clip.as_ref().map(|clip| (&clip.audio_embeds, ids.len() / 2));
+        Session::new(&sketch, &llada, &[Prompt { ids: &ids, audio }], options)?;
+        Ok(sketch.sketched_pipelines())
+    }
 }

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::gpu::plan::{Plan, PlanBuilder};
 use crate::gpu::{Choices, DType, Gpu, Matrix, Tensor};
 use crate::model::{Hearing, Llada};
-use crate::ops::REGISTRY;
-use crate::ops::matmul::{Matmul, MatmulVariant, Rounding, matmul_with};
+use crate::ops::matmul::{Matmul, MatmulVariant, matmul_with};
+use crate::ops::{REGISTRY, Rounding};
 
 /// Columns that are measured at most: groups of columns do not depend on each other.
 const SAMPLE_COLUMNS: usize = 4096;

@@ -22,7 +22,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
     // Times all of the above, on plans of its own.
     ("bench", &["error", "gpu", "ops", "checkpoint", "model", "decode"]),
     ("tune", &["error", "gpu", "ops", "model", "bench"]),
-    ("engine", &["error", "gpu", "model", "decode", "text"]),
+    // Opens the checkpoints once, for sketching and for loading.
+    ("engine", &["error", "gpu", "checkpoint", "model", "decode", "text"]),
     // Benchmarks: answered through the facade, scored by rules that know nothing of the model (see below).
     ("eval", &["error", "audio", "model", "decode", "engine"]),
     ("lib", &["error", "gpu", "model", "decode", "engine"]),

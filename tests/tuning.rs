@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use command::{demo_clip, json_of, run, stderr, text as arg};
 use diffa::gpu::DType;
-use diffa::ops::matmul::{MatmulVariant, Rounding};
+use diffa::ops::Rounding;
+use diffa::ops::matmul::MatmulVariant;
 use diffa::quant::QuantFormat;
 use diffa::tune::{Product, Tuner, Tuning, limit_submits};
 use diffa::{AdapterChoice, DecodeOptions, Diffa, Gpu, ModelPaths, audio, text};

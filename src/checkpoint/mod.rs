@@ -306,6 +306,15 @@ impl Checkpoint {
         self.entries.get(name).map(|e| e.tensor.shape.as_slice())
     }
 
+    /// Element type of a tensor, or `None` if there is no tensor of that name or its type is not accepted.
+    /// Touches no data.
+    pub fn dtype(&self, name: &str) -> Option<StoredDtype> {
+        match self.entries.get(name)?.tensor.kind {
+            Kind::Accepted(dtype) => Some(dtype),
+            Kind::Other(_) => None,
+        }
+    }
+
     /// The folder, as given.
     pub fn dir(&self) -> &Path {
         &self.dir

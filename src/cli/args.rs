@@ -99,6 +99,10 @@ pub(super) struct Global {
     /// not given.
     #[arg(long, global = true, value_name = "FILE|off")]
     pub(super) tuning: Option<PathBuf>,
+    /// Compiled kernels, where the driver lets programs keep them: a file, or `off`; one in the user's cache
+    /// folder if not given.
+    #[arg(long, global = true, value_name = "FILE|off")]
+    pub(super) pipeline_cache: Option<PathBuf>,
     /// Longest time one submit to the GPU should take, in milliseconds; drivers give up after about 2000.
     #[arg(long, global = true, value_name = "MS", default_value_t = 100,
           value_parser = clap::value_parser!(u64).range(1..=60_000))]

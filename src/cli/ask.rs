@@ -31,7 +31,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &AskArgs) -> Result<()
     let windows = windows(term, args, &wave, &config)?;
 
     let gpu = load::open(term, global)?;
-    let (diffa, load) = load::model(term, &gpu, &paths, true)?;
+    let (diffa, load) = load::model(term, &gpu, &paths, true, &options)?;
     settings::add_end_tokens(&args.decode, diffa.stop_ids(), &mut options);
     let system = args.decode.system.as_deref();
     let respondent = Respondent { term, diffa: &diffa, options: &options, system, output: &args.output };

@@ -139,7 +139,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &EvalArgs) -> Result<(
     let start = Instant::now();
     if !due.is_empty() {
         let gpu = load::open(term, global)?;
-        let (diffa, _) = load::model(term, &gpu, &paths, true)?;
+        let (diffa, _) = load::model(term, &gpu, &paths, true, &options)?;
         let device = gpu.caps().describe();
         let strict = args.strict;
         let job =

@@ -22,7 +22,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &GenerateArgs) -> Resu
     }
     paths.llada_config()?;
     let gpu = load::open(term, global)?;
-    let (diffa, load) = load::model(term, &gpu, &paths, false)?;
+    let (diffa, load) = load::model(term, &gpu, &paths, false, &options)?;
     settings::add_end_tokens(&args.decode, diffa.stop_ids(), &mut options);
 
     let system = args.decode.system.as_deref();

@@ -10,7 +10,7 @@ use diffa::model::config::WhisperConfig;
 use diffa::model::forward::Layout;
 use diffa::model::memory::MemoryPlan;
 use diffa::tune::{Tuning, limit_submits};
-use diffa::{AdapterChoice, Diffa, Error, Gpu, ModelPaths, Result, audio};
+use diffa::{AdapterChoice, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Result, audio};
 use indicatif::ProgressBar;
 
 use super::args::Global;
@@ -28,6 +28,9 @@ pub(super) fn open(term: &Terminal, global: &Global) -> Result<Gpu> {
     {
         gpu.set_choices(tuning.choices());
     }
+    if let Some(path) = pipeline_file(global, &gpu) {
+        gpu.keep_pipelines(&path)?;
+    }
     limit_submits(&gpu, DType::Bf16, Duration::from_millis(global.max_submit_ms))?;
     Ok(gpu)
 }
@@ -38,6 +41,15 @@ pub(super) fn tuning_path(global: &Global, adapter: &str) -> Option<PathBuf> {
         Some(path) if path.as_os_str() == "off" => None,
         Some(path) => Some(path.clone()),
         None => Tuning::path(adapter),
+    }
+}
+
+/// The file with the driver's compiled kernels, if it is wanted and there can be one.
+fn pipeline_file(global: &Global, gpu: &Gpu) -> Option<PathBuf> {
+    match &global.pipeline_cache {
+        Some(path) if path.as_os_str() == "off" => None,
+        Some(path) => Some(path.clone()),
+        None => gpu.pipeline_file(),
     }
 }
 
@@ -100,12 +112,14 @@ pub(super) fn advance(bar: &ProgressBar) -> impl Fn(u64) -> Result<()> {
     }
 }
 
-/// Checks the folders and loads the model, with encoder and adapters if it shall hear.
+/// Checks the folders and loads the model, with encoder and adapters if it shall hear, and compiles the kernels
+/// that decoding with `options` needs.
 pub(super) fn model(
     term: &Terminal,
     gpu: &Gpu,
     paths: &ModelPaths,
     with_hearing: bool,
+    options: &DecodeOptions,
 ) -> Result<(Diffa, Duration)> {
     if paths.is_demo() {
         term.note("the built-in demo model answers, a very small one; use --model for another");
@@ -121,10 +135,11 @@ pub(super) fn model(
     }
     let bar = term.bytes("loading", total);
     let progress = advance(&bar);
-    let diffa = match with_hearing {
-        true => Diffa::load(gpu, paths, &progress),
-        false => Diffa::load_text_only(gpu, paths, &progress),
-    };
+    let diffa = Diffa::load_for(gpu, paths, with_hearing, options, &progress);
     bar.finish_and_clear();
-    Ok((diffa?, start.elapsed()))
+    let diffa = diffa?;
+    if let Err(error) = gpu.save_pipelines() {
+        term.note(&format!("compiled kernels were not kept: {error}"));
+    }
+    Ok((diffa, start.elapsed()))
 }

@@ -7,6 +7,7 @@ use diffa::decode::Prompt;
 use diffa::engine::end_ids;
 use diffa::model::config::WhisperConfig;
 use diffa::model::encoder::Encoder;
+use diffa::model::weights::LoadProgress;
 use diffa::model::{Hearing, Llada, Part, hearing};
 use diffa::text::{DEFAULT_SYSTEM, audio_prompt};
 use diffa::{Clip, DecodeOptions, Error, Gpu, ModelPaths, Result, Session};
@@ -176,7 +177,7 @@ fn load_ears(
     paths: &ModelPaths,
     config: &WhisperConfig,
     wanted: Wanted,
-    progress: &dyn Fn(u64) -> Result<()>,
+    progress: LoadProgress<'_>,
 ) -> Result<Ears> {
     let whisper = paths.checkpoint(Part::Whisper)?;
     if wanted.connectors || wanted.logits {

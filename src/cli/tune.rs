@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use diffa::ops::matmul::Rounding;
+use diffa::ops::Rounding;
 use diffa::tune::{Entry, Tuner, Tuning, products};
-use diffa::{Error, Result};
+use diffa::{DecodeOptions, Error, Result};
 use serde_json::json;
 
 use super::args::{Global, ModelArgs};
@@ -62,7 +62,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &TuneArgs) -> Result<(
     })?;
     let paths = args.model.paths();
     let text_only = !paths.is_demo() && paths.model.is_none() && paths.whisper.is_none();
-    let (model, _) = load::model(term, &gpu, &paths, !text_only)?;
+    let (model, _) = load::model(term, &gpu, &paths, !text_only, &DecodeOptions::default())?;
     let mut tuning = Tuning::read(&path, &gpu.caps().describe())?.unwrap_or_else(|| Tuning::new(&gpu));
     let all = products(model.llada(), model.hearing().ok(), &args.rows);
     let allowed: Vec<Rounding> = args

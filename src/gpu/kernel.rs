@@ -165,7 +165,8 @@ macro_rules! kernel {
             $(also: [$([$($also:ident: $number:literal),+]),+ $(,)?] $(,)?)?
         }
     ) => {
-        #[doc = $summary]
+        // As text: an index in a formula is no link.
+        #[doc = concat!("```text\n", $summary, "\n```")]
         $(#[doc = $more])*
         pub static $id: $crate::gpu::kernel::Kernel = $crate::gpu::kernel::Kernel {
             name: $name,

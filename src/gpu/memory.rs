@@ -4,17 +4,24 @@ use crate::error::{Error, Result};
 use crate::gpu::counters::Counters;
 use crate::gpu::{DType, Gpu, Tensor};
 
-/// Bytes handed to one `write_buffer`.
+/// Largest size of a staging buffer for uploads.
 const CHUNK_BYTES: usize = 8 << 20;
-/// Bytes in flight before the queue is flushed and waited for. Without the wait the driver keeps a
-/// staging copy of everything uploaded, which doubles the memory of a 16 GB checkpoint.
-const FLUSH_BYTES: usize = 64 << 20;
+/// Staging buffers of an [`Upload`].
+const SLOTS: usize = 2;
+/// Size of a staging buffer for reading back.
+const READ_BYTES: u64 = 64 << 20;
+/// Longest time between the end of a copy and the callback of the map behind it.
+const MAP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 impl Gpu {
     /// A new tensor with undefined (zero) content.
     ///
     /// Errors: larger than one binding of this device may be, or out of memory.
     pub(crate) fn tensor(&self, name: &str, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        self.tensor_with(name, dtype, shape, false)
+    }
+
+    fn tensor_with(&self, name: &str, dtype: DType, shape: &[usize], is_mapped: bool) -> Result<Tensor> {
         // 16 bytes is the granularity of vec4 loads; runtime arrays round down to whole elements.
         let bytes = (dtype.bytes(shape) as u64).next_multiple_of(16).max(16);
         let limit = self.caps().max_slab_bytes();
@@ -26,18 +33,31 @@ impl Gpu {
             });
         }
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let buffer = self.buffer(name, bytes, usage)?;
+        let map = if is_mapped { wgpu::BufferUsages::MAP_WRITE } else { wgpu::BufferUsages::empty() };
+        let buffer = self.buffer(name, bytes, usage | map, is_mapped)?;
         Ok(Tensor { name: name.into(), dtype, shape: shape.to_vec(), buffer })
     }
 
     /// A tensor `[n, 3]` that a kernel fills with grids for indirect dispatch.
     pub(crate) fn arguments_tensor(&self, name: &str, n: usize) -> Result<Tensor> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::INDIRECT;
-        let buffer = self.buffer(name, (12 * n as u64).next_multiple_of(16).max(16), usage)?;
+        let buffer = self.buffer(name, (12 * n as u64).next_multiple_of(16).max(16), usage, false)?;
         Ok(Tensor { name: name.into(), dtype: DType::U32, shape: vec![n, 3], buffer })
     }
 
-    fn buffer(&self, name: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+    fn buffer(
+        &self,
+        name: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+        mapped_at_creation: bool,
+    ) -> Result<wgpu::Buffer> {
+        if self.is_sketch() {
+            // Still a buffer of its own: plans tell operands apart by their buffers.
+            let descriptor =
+                wgpu::BufferDescriptor { label: None, size: 4, usage, mapped_at_creation: false };
+            return self.scoped("sketching", || self.device().create_buffer(&descriptor));
+        }
         Counters::add(&self.counters().buffers, 1);
         Counters::add(&self.counters().buffer_bytes, bytes);
         let label = format!("diffa.{name}");
@@ -46,7 +66,7 @@ impl Gpu {
                 label: Some(&label),
                 size: bytes,
                 usage,
-                mapped_at_creation: false,
+                mapped_at_creation,
             })
         })
     }
@@ -60,14 +80,23 @@ impl Gpu {
         data: &[T],
     ) -> Result<Tensor> {
         let tensor = self.tensor(name, dtype, shape)?;
-        let mut upload = Upload::new(self);
-        upload.write(&tensor, bytemuck::cast_slice(data))?;
+        self.write(&tensor, data);
         Ok(tensor)
     }
 
     /// Overwrites the first elements of a tensor; takes effect before the next submit.
     pub(crate) fn write<T: bytemuck::Pod>(&self, tensor: &Tensor, data: &[T]) {
-        self.queue().write_buffer(&tensor.buffer, 0, bytemuck::cast_slice(data));
+        if self.is_sketch() {
+            return;
+        }
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let whole = bytes.len() / 4 * 4;
+        self.queue().write_buffer(&tensor.buffer, 0, &bytes[..whole]);
+        if whole < bytes.len() {
+            let mut word = [0u8; 4];
+            word[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+            self.queue().write_buffer(&tensor.buffer, whole as u64, &word);
+        }
     }
 
     /// Reads a whole tensor back. Blocks; meant for tests, dumps and final results.
@@ -84,7 +113,7 @@ impl Gpu {
             return Ok(out);
         }
         // In pieces, so that reading a large tensor needs no second buffer of its size.
-        let piece = bytes.min(FLUSH_BYTES as u64);
+        let piece = bytes.min(READ_BYTES);
         Counters::add(&self.counters().buffers, 1);
         let staging = self.scoped("reading back", || {
             self.device().create_buffer(&wgpu::BufferDescriptor {
@@ -116,7 +145,7 @@ impl Gpu {
         let pending = self.map_start(staging, bytes);
         self.wait()?;
         // The callback may run on another thread that polls the same device, a moment after this wait.
-        let result = pending.recv_timeout(std::time::Duration::from_secs(60));
+        let result = pending.recv_timeout(MAP_TIMEOUT);
         self.map_finish(staging, bytes, result.unwrap_or(Err(wgpu::BufferAsyncError)), take)
     }
 
@@ -151,49 +180,129 @@ impl Gpu {
 /// The result of a map, once it is there.
 pub(crate) type PendingMap = std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>;
 
-/// Streams bytes into tensors with a bounded amount in flight.
+/// One staging buffer of an [`Upload`].
+struct Slot {
+    buffer: wgpu::Buffer,
+    /// The copy out of it that was submitted last, and the map that follows it.
+    busy: Option<(wgpu::SubmissionIndex, PendingMap)>,
+}
+
+/// Brings a checkpoint's bytes onto the device, a tensor at a time and with a bounded amount in flight: without
+/// a bound the driver keeps a staging copy of everything, which doubles the memory of a 16 GB checkpoint.
+///
+/// Where the device works in the machine's own memory, tensors are made mapped and the bytes are copied once,
+/// into their place. Elsewhere they go through a ring of staging buffers: while the device copies out of one,
+/// the next is filled, so that reading a file and taking it in overlap.
 pub(crate) struct Upload<'a> {
     gpu: &'a Gpu,
-    pending: usize,
+    slots: Vec<Slot>,
+    /// The slot to fill next.
+    next: usize,
 }
 
 impl<'a> Upload<'a> {
     pub(crate) fn new(gpu: &'a Gpu) -> Upload<'a> {
-        Upload { gpu, pending: 0 }
+        Upload { gpu, slots: Vec::new(), next: 0 }
+    }
+
+    /// A new tensor that holds `bytes`, row-major.
+    ///
+    /// Errors: those of [`Gpu::tensor`], or more bytes than the shape has.
+    pub(crate) fn tensor(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        shape: &[usize],
+        bytes: &[u8],
+    ) -> Result<Tensor> {
+        if !self.gpu.caps().has_mapped_weights() {
+            let tensor = self.gpu.tensor(name, dtype, shape)?;
+            self.write(&tensor, bytes)?;
+            return Ok(tensor);
+        }
+        let tensor = self.gpu.tensor_with(name, dtype, shape, true)?;
+        check_room(&tensor, bytes)?;
+        {
+            let fail = |e: wgpu::MapRangeError| Error::Gpu {
+                doing: format!("uploading `{name}`"),
+                message: e.to_string(),
+            };
+            let mut view = tensor.buffer.get_mapped_range_mut(..).map_err(fail)?;
+            view.slice(..bytes.len()).copy_from_slice(bytes);
+        }
+        tensor.buffer.unmap();
+        Ok(tensor)
     }
 
     /// Writes `bytes` from the start of `tensor`. A tail that is not a whole word is padded with zeros.
     pub(crate) fn write(&mut self, tensor: &Tensor, bytes: &[u8]) -> Result<()> {
-        if bytes.len() as u64 > tensor.byte_len() {
-            return Err(Error::Shape {
-                op: "upload",
-                operand: tensor.name.clone(),
-                expected: format!("room for {} bytes", bytes.len()),
-                got: tensor.shape.clone(),
-            });
-        }
-        let mut at = 0u64;
-        for chunk in bytes.chunks(CHUNK_BYTES) {
-            let whole = chunk.len() / 4 * 4;
-            self.gpu.queue().write_buffer(&tensor.buffer, at, &chunk[..whole]);
-            if whole < chunk.len() {
-                let mut word = [0u8; 4];
-                word[..chunk.len() - whole].copy_from_slice(&chunk[whole..]);
-                self.gpu.queue().write_buffer(&tensor.buffer, at + whole as u64, &word);
-            }
-            at += chunk.len() as u64;
-            self.pending += chunk.len();
-            if self.pending >= FLUSH_BYTES {
-                self.flush()?;
-            }
+        check_room(tensor, bytes)?;
+        for (i, chunk) in bytes.chunks(CHUNK_BYTES).enumerate() {
+            self.write_chunk(tensor, (i * CHUNK_BYTES) as u64, chunk)?;
         }
         Ok(())
     }
 
-    /// Submits and waits, so that the driver frees its staging memory.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        self.pending = 0;
-        self.gpu.queue().submit([]);
-        self.gpu.wait()
+    fn write_chunk(&mut self, tensor: &Tensor, at: u64, chunk: &[u8]) -> Result<()> {
+        let gpu = self.gpu;
+        let fail = |message: String| Error::Gpu { doing: format!("uploading `{}`", tensor.name), message };
+        let whole = chunk.len() / 4 * 4;
+        let bytes = chunk.len().next_multiple_of(4) as u64;
+        let slot = self.free_slot(bytes)?;
+        {
+            let mut view = slot.buffer.get_mapped_range_mut(0..bytes).map_err(|e| fail(e.to_string()))?;
+            view.slice(..whole).copy_from_slice(&chunk[..whole]);
+            if whole < chunk.len() {
+                let mut word = [0u8; 4];
+                word[..chunk.len() - whole].copy_from_slice(&chunk[whole..]);
+                view.slice(whole..).copy_from_slice(&word);
+            }
+        }
+        slot.buffer.unmap();
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&slot.buffer, 0, &tensor.buffer, at, bytes);
+        let index = gpu.submit(encoder);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        slot.buffer.map_async(wgpu::MapMode::Write, .., move |result| {
+            // The receiver is gone only if the load ended early.
+            let _ = sender.send(result);
+        });
+        slot.busy = Some((index, receiver));
+        Ok(())
     }
+
+    /// The next slot, mapped and with room for `bytes`; waits for the copy out of it if that is still under way.
+    fn free_slot(&mut self, bytes: u64) -> Result<&mut Slot> {
+        let at = self.next;
+        self.next = (at + 1) % SLOTS;
+        if self.slots.get(at).is_none_or(|slot| slot.buffer.size() < bytes) {
+            let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
+            let slot = Slot { buffer: self.gpu.buffer("upload", bytes, usage, true)?, busy: None };
+            self.slots.truncate(at);
+            self.slots.push(slot);
+        }
+        let slot = &mut self.slots[at];
+        if let Some((index, mapped)) = slot.busy.take() {
+            let fail = |message: String| Error::Gpu { doing: "uploading".into(), message };
+            let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
+            self.gpu.device().poll(wait).map_err(|e| fail(e.to_string()))?;
+            self.gpu.check("uploading")?;
+            // The callback may run on another thread that polls the same device, a moment after this wait.
+            let result = mapped.recv_timeout(MAP_TIMEOUT).unwrap_or(Err(wgpu::BufferAsyncError));
+            result.map_err(|e| fail(e.to_string()))?;
+        }
+        Ok(slot)
+    }
+}
+
+fn check_room(tensor: &Tensor, bytes: &[u8]) -> Result<()> {
+    if bytes.len() as u64 <= tensor.byte_len() {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        op: "upload",
+        operand: tensor.name.clone(),
+        expected: format!("room for {} bytes", bytes.len()),
+        got: tensor.shape.clone(),
+    })
 }

@@ -6,28 +6,34 @@
 pub mod adapter;
 pub mod caps;
 pub mod counters;
+mod driver_cache;
 pub mod kernel;
 pub mod memory;
 pub mod needs;
+mod pipelines;
 pub mod plan;
 pub mod readback;
 pub mod shader;
+mod sketch;
 pub mod tensor;
 pub mod timing;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use adapter::AdapterChoice;
 pub use caps::{Caps, Requirements};
+pub(crate) use pipelines::Wanted;
 pub use tensor::{DType, Matrix, Slab, Tensor};
 
 use crate::error::{Error, Result};
 use counters::Counters;
-use kernel::{Access, Kernel, Variant};
+use kernel::{Kernel, Variant};
 use needs::Need;
+use pipelines::Pipelines;
+use sketch::Sketch;
 
 /// A host's command encoder, as [`crate::Session::record_step`] takes it.
 pub type CommandEncoder = wgpu::CommandEncoder;
@@ -35,20 +41,13 @@ pub type CommandEncoder = wgpu::CommandEncoder;
 /// Names of kernel variants by what they are for, as the operations spell both.
 pub type Choices = BTreeMap<String, String>;
 
-/// A compiled kernel with the layout of its single bind group.
-#[derive(Debug, Clone)]
-pub(crate) struct Pipeline {
-    pub(crate) pipeline: wgpu::ComputePipeline,
-    pub(crate) layout: wgpu::BindGroupLayout,
-}
-
 #[derive(Debug)]
 struct Inner {
     device: wgpu::Device,
     queue: wgpu::Queue,
     caps: Caps,
     reason: String,
-    pipelines: Mutex<HashMap<(&'static str, Variant), Pipeline>>,
+    pipelines: Pipelines,
     unused: OnceLock<Tensor>,
     counters: Counters,
     flops_per_submit: AtomicU64,
@@ -74,6 +73,7 @@ impl Failure {
 #[derive(Debug, Clone)]
 pub struct Gpu {
     inner: Arc<Inner>,
+    sketch: Option<Arc<Sketch>>,
 }
 
 impl Gpu {
@@ -164,13 +164,14 @@ impl Gpu {
                 queue,
                 caps,
                 reason,
-                pipelines: Mutex::new(HashMap::new()),
+                pipelines: Pipelines::default(),
                 unused: OnceLock::new(),
                 counters: Counters::default(),
                 flops_per_submit: AtomicU64::new(assumed),
                 choices: RwLock::default(),
                 failure: Arc::new(Mutex::new(None)),
             }),
+            sketch: None,
         })
     }
 
@@ -235,6 +236,9 @@ impl Gpu {
             return Ok(tensor.clone());
         }
         let tensor = self.tensor("unused", DType::F32, &[1])?;
+        if self.is_sketch() {
+            return Ok(tensor);
+        }
         Ok(self.inner.unused.get_or_init(|| tensor).clone())
     }
 
@@ -287,88 +291,9 @@ impl Gpu {
         self.check("polling the device")
     }
 
-    /// The pipeline of `kernel` in `variant`, compiled on first use.
-    pub(crate) fn pipeline(&self, kernel: &'static Kernel, variant: &Variant) -> Result<Pipeline> {
-        let key = (kernel.name, variant.clone());
-        if let Some(found) = self.pipelines().get(&key) {
-            return Ok(found.clone());
-        }
-        let made = self.compile(kernel, variant)?;
-        self.pipelines().insert(key, made.clone());
-        Ok(made)
-    }
-
     /// What `kernel` in `variant` needs and this device lacks.
     pub fn lacking(&self, kernel: &Kernel, variant: &Variant) -> std::result::Result<Vec<Need>, String> {
         let needs = shader::needs(kernel, variant)?;
         Ok(needs.into_iter().filter(|need| !need.is_met(self.caps())).collect())
     }
-
-    fn pipelines(&self) -> std::sync::MutexGuard<'_, HashMap<(&'static str, Variant), Pipeline>> {
-        self.inner.pipelines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn compile(&self, kernel: &'static Kernel, variant: &Variant) -> Result<Pipeline> {
-        let fail =
-            |message: String| Error::Shader { kernel: kernel.name, variant: variant.to_string(), message };
-        let lacking = self.lacking(kernel, variant).map_err(fail)?;
-        if !lacking.is_empty() {
-            let missing = lacking.iter().map(|need| format!("{need}, for `{}` ({variant})", kernel.name));
-            return Err(Error::Unsupported { missing: missing.collect() });
-        }
-        let text = shader::compose(kernel, variant).map_err(fail)?;
-        let label = format!("diffa.{}", kernel.name);
-        let entry = |index: usize, ty: wgpu::BufferBindingType| wgpu::BindGroupLayoutEntry {
-            binding: index as u32,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-            count: None,
-        };
-        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
-        for (i, binding) in kernel.bindings.iter().enumerate() {
-            let read_only = binding.access == Access::Read;
-            entries.push(entry(i + 1, wgpu::BufferBindingType::Storage { read_only }));
-        }
-        Counters::add(&self.inner.counters.pipelines, 1);
-        self.scoped("compiling a kernel", || {
-            let device = self.device();
-            let module = trusted_module(device, &label, text);
-            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(&label),
-                entries: &entries,
-            });
-            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label: Some(&label),
-                bind_group_layouts: &[Some(&layout)],
-                immediate_size: 0,
-            });
-            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&label),
-                layout: Some(&pipeline_layout),
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    // Every kernel writes workgroup memory before it reads it; zeroing it makes FXC
-                    // compile for minutes and costs time on every launch.
-                    zero_initialize_workgroup_memory: false,
-                    ..Default::default()
-                },
-                cache: None,
-            });
-            Pipeline { pipeline, layout }
-        })
-        .map_err(|e| fail(e.to_string()))
-    }
-}
-
-/// A module without naga's loop counters, which keep drivers from unrolling the register tiles
-/// (7.7 instead of 12.8 GFLOP/s per core for the matmul on lavapipe). Bounds checks stay on.
-fn trusted_module(device: &wgpu::Device, label: &str, text: String) -> wgpu::ShaderModule {
-    let mut checks = wgpu::ShaderRuntimeChecks::checked();
-    checks.force_loop_bounding = false;
-    let descriptor =
-        wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(text.into()) };
-    // SAFETY: the only check turned off is the bound on loop iterations. Every loop in `shaders/` counts
-    // up to a constant or to a size from the parameters, so all of them end.
-    unsafe { device.create_shader_module_trusted(descriptor, checks) }
 }

@@ -4,7 +4,7 @@
 //! `const NAME: u32 = 8u;` whose number the variant replaces; a *fragment* is a file of
 //! `shaders/lib/` appended at the end (module scope is order-free, so line numbers stay true).
 //! Kernels (and fragments) name fixed fragments with `// @use reduce` and interchangeable ones with
-//! `// @slot weights`, filled by the variant. A line `// @needs subgroup` names what the device must have
+//! `// @slot weights`, filled by the variant. Loops that end their first line with `// @unroll` are written out. A line `// @needs subgroup` names what the device must have
 //! beyond core WGSL.
 
 use crate::gpu::kernel::{Kernel, Variant};
@@ -60,6 +60,7 @@ pub fn compose(kernel: &Kernel, variant: &Variant) -> Result<String, String> {
         let end = text[start..].find(';').ok_or("constant without `;`")? + start;
         text.replace_range(start..end, &format!("{value}u"));
     }
+    let mut text = unroll(&text)?;
     let mut names: Vec<&str> = Vec::new();
     for line in kernel.source.lines() {
         if let Some(list) = line.strip_prefix("// @use ") {
@@ -82,6 +83,56 @@ pub fn compose(kernel: &Kernel, variant: &Variant) -> Result<String, String> {
         at += 1;
     }
     Ok(text)
+}
+
+/// Writes out the loops marked `// @unroll`, whose heads are `for (var i = 0u; i < NAME; i++) {` with a constant of
+/// the file; loops inside them, too. Drivers unroll by themselves up to a size that large blocks exceed.
+fn unroll(text: &str) -> Result<String, String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let constant = |name: &str| -> Result<u32, String> {
+        let head = format!("const {name}: u32 = ");
+        let number = lines.iter().find_map(|line| line.strip_prefix(&head)?.split("u;").next()?.parse().ok());
+        number.ok_or_else(|| format!("no line `{head}…` for a loop to unroll"))
+    };
+    let mut out = String::with_capacity(text.len());
+    unroll_lines(&lines, &constant, &mut out)?;
+    Ok(out)
+}
+
+fn unroll_lines(
+    lines: &[&str],
+    constant: &dyn Fn(&str) -> Result<u32, String>,
+    out: &mut String,
+) -> Result<(), String> {
+    let mut at = 0;
+    while let Some(line) = lines.get(at) {
+        at += 1;
+        let Some(head) = line.trim_end().strip_suffix("// @unroll") else {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        };
+        let malformed = || format!("cannot unroll `{}`", line.trim());
+        let head = head.trim().strip_prefix("for (var ").ok_or_else(malformed)?;
+        let (name, rest) = head.split_once(" = 0u; ").ok_or_else(malformed)?;
+        let bound =
+            rest.strip_prefix(name).and_then(|rest| rest.strip_prefix(" < ")).ok_or_else(malformed)?;
+        let bound = bound.strip_suffix(&format!("; {name}++) {{")).ok_or_else(malformed)?;
+        let mut depth = 1;
+        let body = at;
+        while depth > 0 {
+            let line = lines.get(at).ok_or_else(malformed)?;
+            depth += line.matches('{').count();
+            depth -= line.matches('}').count().min(depth);
+            at += 1;
+        }
+        for i in 0..constant(bound)? {
+            out.push_str(&format!("{{ let {name} = {i}u;\n"));
+            unroll_lines(&lines[body..at - 1], constant, out)?;
+            out.push_str("}\n");
+        }
+    }
+    Ok(())
 }
 
 /// What `kernel` in `variant` needs beyond core WGSL, each once. The same errors as [`compose`], and words

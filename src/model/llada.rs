@@ -94,10 +94,10 @@ impl Llada {
         let at = WeightReader::new(gpu, checkpoint, prefix, progress);
         let (d, mlp, vocab) = (config.d_model, config.mlp_hidden_size, config.vocab_size);
         let kv = config.n_kv_heads * config.head_dim;
-        let mut blocks = Vec::with_capacity(config.n_layers);
-        for i in 0..config.n_layers {
-            let at = at.at(format!("blocks.{i}")).quantizing(quantization.map(Quantization::blocks));
-            blocks.push(Block {
+        let in_blocks = at.quantizing(quantization.map(Quantization::blocks));
+        let blocks = in_blocks.each(config.n_layers, |at, i| {
+            let at = at.at(format!("blocks.{i}"));
+            Ok(Block {
                 attn_norm: at.vector("attn_norm.weight", d)?,
                 q_proj: at.matrix("q_proj.weight", d, d)?,
                 k_proj: at.matrix("k_proj.weight", kv, d)?,
@@ -107,8 +107,8 @@ impl Llada {
                 ff_proj: at.matrix("ff_proj.weight", mlp, d)?,
                 up_proj: at.matrix("up_proj.weight", mlp, d)?,
                 ff_out: at.matrix("ff_out.weight", d, mlp)?,
-            });
-        }
+            })
+        })?;
         let at = at.quantizing(quantization.map(Quantization::vocabulary));
         Ok(Llada {
             gpu: gpu.clone(),

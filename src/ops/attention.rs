@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Tensor;
 use crate::gpu::kernel::{Variant, kernel};
 use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
+use crate::ops::rounding::coop_fragment;
 pub use variant::AttentionVariant;
 
 kernel! {
@@ -48,6 +49,16 @@ kernel! {
         bindings: [read q, read k, read v, write out],
         slots: [octets: "octets" | "octets_subgroup"],
         consts: [HEAD_DIM: 64 | 32 | 128, ROWS: 4 | 2],
+    }
+}
+
+kernel! {
+    /// out = softmax(q k^T scale) v per head, in two passes over cooperative matrices of f16 with f32 sums
+    ATTENTION_COOP = "attention_coop" {
+        params: AttentionParams,
+        bindings: [read q, read k, read v, write out],
+        slots: [matrices: "coop_8" | "coop_16"],
+        consts: [HEAD_DIM: 64 | 128, LANES: 128 | 32 | 256],
     }
 }
 
@@ -149,6 +160,10 @@ fn dispatch_rows(plan: &mut PlanBuilder, variant: AttentionVariant, args: &Atten
             let octets = if subgroups { "octets_subgroup" } else { "octets" };
             let variant = fused(&[octets]).with("ROWS", rows);
             plan.dispatch(&ATTENTION_TILE, variant, params, &bindings, grid(8 * rows as usize), cost)
+        }
+        AttentionVariant::Coop { edge, lanes } => {
+            let variant = fused(&[coop_fragment(edge)]).with("LANES", lanes);
+            plan.dispatch(&ATTENTION_COOP, variant, params, &bindings, grid(edge as usize), cost)
         }
     }
 }

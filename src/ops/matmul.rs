@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::kernel::Variant;
 use crate::gpu::plan::{Cost, Grid, PlanBuilder, linear_grid};
 use crate::gpu::{DType, Matrix, Slab, Tensor};
+use crate::ops::rounding::coop_fragment;
 use crate::quant::{BLOCK, QuantFormat};
 pub use kernels::{
     MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE, MATMUL_SUM, MATMUL_TILE,
@@ -14,7 +15,7 @@ pub use kernels::{
 };
 use kernels::{MatmulParams, QuantizeRowsParams};
 pub(crate) use kernels::{weights_dtype, weights_fragment};
-pub use variant::{MatmulVariant, Rounding};
+pub use variant::MatmulVariant;
 
 /// Function applied to each output after the bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,6 +86,11 @@ pub fn matmul_with(plan: &mut PlanBuilder, variant: MatmulVariant, args: Matmul<
     if let Some(bias) = bias {
         bias.expect("matmul", &[weight.rows])?;
     }
+    let lacking = variant.lacking(plan.gpu().caps());
+    if !lacking.is_empty() {
+        let missing = lacking.iter().map(|need| format!("{need}, for products by `{variant}`")).collect();
+        return Err(Error::Unsupported { missing });
+    }
     if !variant.is_possible(plan.gpu().caps(), weight.dtype, weight.cols) {
         return Err(Error::Shape {
             op: "matmul",
@@ -148,7 +154,8 @@ fn slab_product(
         }
         MatmulVariant::Direct { mr, nr } => {
             let grid = Grid::over_rows(slab_cols.div_ceil(64 * nr as usize), m, mr as usize);
-            let variant = blocks(weights, mr, nr, mr > 8);
+            let variant = weights.with("MR", mr).with("NR", nr);
+            let variant = if mr > 8 { variant.with("BARRIER", 1) } else { variant };
             plan.dispatch(&MATMUL_DIRECT, variant, params, &bindings, grid, cost)?;
         }
         MatmulVariant::Tile { .. } => {
@@ -164,8 +171,7 @@ fn slab_product(
         MatmulVariant::Coop { edge, tiles, lanes, .. } => {
             let block = (2 * tiles * edge) as usize;
             let grid = Grid::over_rows(slab_cols.div_ceil(block), m, block).deep(parts);
-            let matrices = if edge == 8 { "coop_8" } else { "coop_16" };
-            let variant = Variant::fragments(&[weights.fragments[0], matrices]);
+            let variant = Variant::fragments(&[weights.fragments[0], coop_fragment(edge)]);
             let variant = variant.with("TILES", tiles).with("LANES", lanes);
             plan.dispatch(&MATMUL_COOP, variant, params, &bindings, grid, cost)?;
         }
@@ -195,12 +201,6 @@ fn slab_product(
 /// Columns of one workgroup of the kernel for few rows (`NR` of the shader).
 const GEMV_COLUMNS: usize = 4;
 
-/// A block of `mr x nr` outputs per lane; `barrier`: for drivers that are faster with one at the end.
-fn blocks(variant: Variant, mr: u32, nr: u32, barrier: bool) -> Variant {
-    let variant = variant.with("MR", mr).with("NR", nr);
-    if barrier { variant.with("BARRIER", 1) } else { variant }
-}
-
 /// Rows of f32 to packed bytes `[rows, k / 4]` and scales `[rows, k / 32]`.
 pub(crate) fn quantize_rows(
     plan: &mut PlanBuilder,
@@ -225,7 +225,7 @@ fn int8_product(
     cost: Cost,
 ) -> Result<()> {
     let fragment = if dtype == DType::Q(QuantFormat::Q4_0) { "quants_q4" } else { "quants_q8" };
-    let variant = blocks(Variant::fragments(&[fragment]), mr, nr, mr > 16);
+    let variant = Variant::fragments(&[fragment]).with("MR", mr).with("NR", nr);
     let grid = Grid::over_rows(
         (params.slab_cols as usize).div_ceil(64 * nr as usize),
         params.m as usize,

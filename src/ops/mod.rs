@@ -15,9 +15,11 @@ pub mod mel;
 pub mod norm;
 pub mod peak;
 pub mod rope;
+pub mod rounding;
 pub mod select;
 
 use crate::gpu::kernel::Kernel;
+pub use rounding::Rounding;
 
 /// Every kernel of the engine.
 pub static REGISTRY: &[&Kernel] = &[
@@ -43,6 +45,7 @@ pub static REGISTRY: &[&Kernel] = &[
     &attention::ATTENTION,
     &attention::ATTENTION_SHUFFLE,
     &attention::ATTENTION_TILE,
+    &attention::ATTENTION_COOP,
     &elementwise::SILU_GATE,
     &elementwise::COPY_ROWS,
     &elementwise::GATHER_ROWS,

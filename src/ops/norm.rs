@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::gpu::Tensor;
 use crate::gpu::kernel::{Variant, kernel};
+use crate::gpu::needs::Need;
 use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
 
 kernel! {
@@ -10,7 +11,7 @@ kernel! {
     LAYER_NORM = "layer_norm" {
         params: LayerNormParams { n_rows: u32, n_cols: u32, x_row0: u32, out_row0: u32, eps: f32 },
         bindings: [read x, read weight, read bias, write out],
-        slots: [],
+        slots: [sums: "reduce" | "reduce_subgroup"],
         consts: [WG: 64 | 256],
     }
 }
@@ -20,7 +21,7 @@ kernel! {
     RMS_NORM = "rms_norm" {
         params: RmsNormParams { n_rows: u32, n_cols: u32, row0: u32, eps: f32 },
         bindings: [read x, read weight, write out],
-        slots: [],
+        slots: [sums: "reduce" | "reduce_subgroup"],
         consts: [WG: 64 | 256],
     }
 }
@@ -56,7 +57,7 @@ pub fn layer_norm(
         eps: norm.eps,
     };
     let cost = Cost { flops: 8 * (rows * n_cols) as u64, bytes: 8 * (rows * n_cols) as u64 };
-    let variant = Variant::default().with("WG", lanes(plan));
+    let variant = variant(plan);
     let bindings = [x, &norm.weight, &norm.bias, out];
     plan.dispatch(&LAYER_NORM, variant, params, &bindings, linear_grid(rows), cost)
 }
@@ -75,11 +76,17 @@ pub fn rms_norm(
     out.expect_rows("rms_norm", row0 + rows, n_cols)?;
     let params = RmsNormParams { n_rows: rows as u32, n_cols: n_cols as u32, row0: row0 as u32, eps };
     let cost = Cost { flops: 4 * (rows * n_cols) as u64, bytes: 8 * (rows * n_cols) as u64 };
-    let variant = Variant::default().with("WG", lanes(plan));
+    let variant = variant(plan);
     plan.dispatch(&RMS_NORM, variant, params, &[x, weight, out], linear_grid(rows), cost)
 }
 
-/// Lanes per row: more than one vector of them only pays where lanes are plenty.
-fn lanes(plan: &PlanBuilder) -> u32 {
-    if plan.gpu().caps().is_software() { 64 } else { 256 }
+/// More than one vector of lanes per row, and exchange inside subgroups, pay where lanes are plenty.
+fn variant(plan: &PlanBuilder) -> Variant {
+    let caps = plan.gpu().caps();
+    let (sums, lanes) = match (caps.is_software(), Need::Subgroup.is_met(caps)) {
+        (true, _) => ("reduce", 64),
+        (false, false) => ("reduce", 256),
+        (false, true) => ("reduce_subgroup", 256),
+    };
+    Variant::fragments(&[sums]).with("WG", lanes)
 }

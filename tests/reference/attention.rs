@@ -2,10 +2,11 @@
 
 use diffa::ops::cases::{Case, Host};
 
-use super::{Expected, output_len};
+use super::{Expected, as_multiplied, output_len};
 
 pub fn attention(case: &Case, t: &[Host]) -> Vec<Expected> {
-    let (q, k, v) = (&t[0].data, &t[1].data, &t[2].data);
+    let operands = [0, 1, 2].map(|i| as_multiplied(case, &t[i].data));
+    let [q, k, v] = &operands;
     let [n_heads, n_kv_heads, d] = ["n_heads", "n_kv_heads", "head_dim"].map(|name| case.size(name));
     let mut out = Expected::untouched(output_len(case, 0));
     for row in 0..case.size("n_q") {

@@ -2,7 +2,7 @@
 
 use diffa::ops::cases::{Case, Host};
 
-use super::{Expected, output_len};
+use super::{Expected, as_multiplied, output_len};
 
 /// erf by its Taylor series, summed in f64; 1 beyond 6.
 fn erf(x: f64) -> f64 {
@@ -15,12 +15,6 @@ fn erf(x: f64) -> f64 {
         sum += term / (2 * n + 1) as f64;
     }
     sum * 2.0 / std::f64::consts::PI.sqrt()
-}
-
-/// Operands of kernels that multiply halves: clipped to their range, then rounded.
-fn as_multiplied(case: &Case, values: &[f64]) -> Vec<f64> {
-    let half = |v: &f64| half::f16::from_f64(v.clamp(-65504.0, 65504.0)).to_f64();
-    if case.attribute("f16") == 0.0 { values.to_vec() } else { values.iter().map(half).collect() }
 }
 
 pub fn matmul(case: &Case, t: &[Host]) -> Vec<Expected> {

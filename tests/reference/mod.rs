@@ -48,6 +48,12 @@ pub fn output_len(case: &Case, index: usize) -> usize {
     case.outputs[index].shape.iter().product()
 }
 
+/// Operands of kernels that multiply halves: clipped to their range, then rounded.
+pub fn as_multiplied(case: &Case, values: &[f64]) -> Vec<f64> {
+    let half = |v: &f64| half::f16::from_f64(v.clamp(-65504.0, 65504.0)).to_f64();
+    if case.attribute("f16") == 0.0 { values.to_vec() } else { values.iter().map(half).collect() }
+}
+
 /// A reference: the expected content of every output.
 pub type Reference = fn(&Case, &[Host]) -> Vec<Expected>;
 
@@ -67,7 +73,9 @@ pub fn reference(kernel: &str) -> Option<Reference> {
         "layer_norm" => rows::layer_norm,
         "rms_norm" => rows::rms_norm,
         "rope" => rows::rope,
-        "attention_naive" | "attention" | "attention_shuffle" | "attention_tile" => attention::attention,
+        "attention_naive" | "attention" | "attention_shuffle" | "attention_tile" | "attention_coop" => {
+            attention::attention
+        }
         "silu_gate" => rows::silu_gate,
         "copy_rows" => rows::copy_rows,
         "gather_rows" => rows::gather_rows,

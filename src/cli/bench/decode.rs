@@ -81,7 +81,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &DecodeArgs) -> Result
     let budget = seconds("--seconds", args.seconds)?;
     let paths = ModelPaths { model: args.model.clone(), llm: args.llm.clone(), ..Default::default() };
     let gpu = load::open(term, global)?;
-    let (diffa, _) = load::model(term, &gpu, &paths, false)?;
+    let (diffa, _) = load::model(term, &gpu, &paths, false, &DecodeOptions::default())?;
     let name = args.llm.as_ref().or(args.model.as_ref()).map_or("demo".into(), |path| folder_name(path));
     let about = json!({ "model": name, "context_rows": args.rows, "seconds": args.seconds });
     let mut report = Report::new("decode", &gpu, about);

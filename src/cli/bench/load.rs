@@ -73,11 +73,20 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &LoadArgs) -> Result<(
         let loaded = match part {
             Part::Whisper => {
                 let config = paths.whisper_config()?;
-                measure(|| Encoder::load(&gpu, &paths.checkpoint(part)?, &config, &[], &progress))?.1
+                let load = || {
+                    let encoder = Encoder::load(&gpu, &paths.checkpoint(part)?, &config, &[], &progress)?;
+                    gpu.wait().map(|()| encoder)
+                };
+                measure(load)?.1
             }
             _ => {
                 let config = paths.llada_config()?;
-                measure(|| Llada::load(&gpu, &paths.checkpoint(part)?, &config, paths.quantize, &progress))?.1
+                let load = || {
+                    let checkpoint = paths.checkpoint(part)?;
+                    let llada = Llada::load(&gpu, &checkpoint, &config, paths.quantize, &progress)?;
+                    gpu.wait().map(|()| llada)
+                };
+                measure(load)?.1
             }
         };
         bar.finish_and_clear();

@@ -52,8 +52,8 @@ impl LladaConfig {
     /// `mlp_ratio * d_model`, `embedding_size` is `vocab_size`, `pad_token_id` is `eos_token_id`.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::Config`] for a value that is missing, unsupported,
-    /// or contradicts another.
+    /// [`Error::Io`](crate::Error::Io) if the file cannot be read, [`Error::Config`](crate::Error::Config) for a
+    /// value that is missing, unsupported, or contradicts another.
     pub fn read(dir: &Path) -> Result<Self> {
         Self::from_json_bytes(&read_config(dir)?, dir)
     }
@@ -61,7 +61,7 @@ impl LladaConfig {
     /// The same from the file's content; `dir` stands for its folder in messages.
     ///
     /// # Errors
-    /// [`Error::Config`] as for [`LladaConfig::read`].
+    /// [`Error::Config`](crate::Error::Config) as for [`LladaConfig::read`].
     pub fn from_json_bytes(config: &[u8], dir: &Path) -> Result<Self> {
         let json = Json::parse(config, dir.join("config.json"))?;
         for (key, value) in [("block_type", "llama"), ("activation_type", "silu"), ("layer_norm_type", "rms")]
@@ -142,7 +142,7 @@ impl LladaConfig {
     /// What stands before the names of [`LladaConfig::tensors`]: `model.transformer.` or `transformer.`.
     ///
     /// # Errors
-    /// [`Error::Weights`] if the checkpoint is no LLaDA.
+    /// [`Error::Weights`](crate::Error::Weights) if the checkpoint is no LLaDA.
     pub fn prefix(checkpoint: &Checkpoint) -> Result<&'static str> {
         find_prefix(checkpoint, &["model.transformer.", "transformer."], "wte.weight", "LLaDA model")
     }
@@ -177,7 +177,7 @@ impl LladaConfig {
     /// the prefix of their names.
     ///
     /// # Errors
-    /// [`Error::Weights`] for the first that is missing or wrong.
+    /// [`Error::Weights`](crate::Error::Weights) for the first that is missing or wrong.
     pub fn check(&self, checkpoint: &Checkpoint) -> Result<&'static str> {
         check_all(checkpoint, Self::prefix(checkpoint)?, &self.tensors(), Surplus::Refused)
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::gpu::needs::Need;
 use crate::gpu::{Caps, Gpu};
+use crate::ops::rounding::{COOP_LANES, Rounding, coop_needs, least_coop_lanes};
 
 /// Largest head size of the fused kernels: running sums must fit 16 KiB of workgroup memory.
 const MAX_HEAD_DIM: usize = 128;
@@ -11,7 +12,7 @@ const MAX_HEAD_DIM: usize = 128;
 /// Queries that one workgroup of any fused kernel takes at most; attentions are split at multiples of it.
 pub(super) const QUERIES_PER_GROUP: usize = 32;
 
-/// The kernels for one attention. They differ in the order of f32 sums, nothing else.
+/// The kernels for one attention. All but the one that rounds differ in the order of f32 sums, nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttentionVariant {
     /// Two passes, any head size.
@@ -29,6 +30,13 @@ pub enum AttentionVariant {
         rows: u32,
         /// Lanes find the maximum of a row by exchange inside subgroups.
         subgroups: bool,
+    },
+    /// Cooperative matrices: operands rounded to f16, sums in f32.
+    Coop {
+        /// Edge of a matrix, 8 or 16.
+        edge: u32,
+        /// Lanes of a workgroup: at least four subgroups.
+        lanes: u32,
     },
 }
 
@@ -54,6 +62,9 @@ impl AttentionVariant {
         for subgroups in [false, true] {
             all.extend([2, 4].map(|rows| Tile { rows, subgroups }));
         }
+        for edge in [8, 16] {
+            all.extend(COOP_LANES.map(|lanes| Coop { edge, lanes }));
+        }
         all
     }
 
@@ -67,14 +78,37 @@ impl AttentionVariant {
             AttentionVariant::Tile { subgroups, .. } => {
                 fits(32) && (!subgroups || Need::Subgroup8.is_met(caps))
             }
+            AttentionVariant::Coop { edge, lanes } => {
+                [64, 128].contains(&head_dim)
+                    && coop_needs(edge).iter().all(|need| need.is_met(caps))
+                    && lanes >= 4 * caps.info.subgroup_max_size
+            }
         }
     }
 
-    /// What is worth trying, the built-in choice among it.
-    pub fn candidates(caps: &Caps, n_q: usize, head_dim: usize) -> Vec<AttentionVariant> {
+    /// What the variant does to the operands.
+    pub fn rounding(self) -> Rounding {
+        if matches!(self, AttentionVariant::Coop { .. }) { Rounding::F16 } else { Rounding::Exact }
+    }
+
+    /// What is worth trying, the built-in choice among it; of the variants that round, those in `allowed`.
+    pub fn candidates(
+        caps: &Caps,
+        n_q: usize,
+        head_dim: usize,
+        allowed: &[Rounding],
+    ) -> Vec<AttentionVariant> {
         let built_in = AttentionVariant::default_for(caps, n_q, head_dim);
         let possible = AttentionVariant::all().into_iter().filter(|v| v.is_possible(caps, head_dim));
-        possible.filter(|v| *v == built_in || *v != AttentionVariant::Naive).collect()
+        let is_useful = |variant: &AttentionVariant| match *variant {
+            AttentionVariant::Naive => false,
+            AttentionVariant::Coop { lanes, .. } => least_coop_lanes(caps) == Some(lanes),
+            _ => true,
+        };
+        possible
+            .filter(|v| v.rounding() == Rounding::Exact || allowed.contains(&v.rounding()))
+            .filter(|v| *v == built_in || is_useful(v))
+            .collect()
     }
 
     /// The key of a measured choice. Rows count in powers of two: neighbours behave alike.
@@ -106,6 +140,7 @@ impl fmt::Display for AttentionVariant {
             AttentionVariant::Tile { rows, subgroups } => {
                 write!(f, "tile {rows}{}", if subgroups { " subgroups" } else { "" })
             }
+            AttentionVariant::Coop { edge, lanes } => write!(f, "coop {edge} lanes {lanes}"),
         }
     }
 }

@@ -4,12 +4,13 @@ use super::{Case, Fill};
 use crate::gpu::DType;
 use crate::gpu::kernel::{Kernel, Variant};
 use crate::ops::attention::{
-    ATTENTION, ATTENTION_NAIVE, ATTENTION_SHUFFLE, ATTENTION_TILE, Attention, AttentionVariant, attention,
-    attention_with,
+    ATTENTION, ATTENTION_COOP, ATTENTION_NAIVE, ATTENTION_SHUFFLE, ATTENTION_TILE, Attention,
+    AttentionVariant, attention, attention_with,
 };
+use crate::ops::rounding::Rounding;
 
 /// Kernels that keep an online softmax, for some head sizes.
-const FUSED: [&Kernel; 3] = [&ATTENTION, &ATTENTION_SHUFFLE, &ATTENTION_TILE];
+const FUSED: [&Kernel; 4] = [&ATTENTION, &ATTENTION_SHUFFLE, &ATTENTION_TILE, &ATTENTION_COOP];
 
 #[derive(Clone, Copy)]
 struct Shape {
@@ -40,6 +41,10 @@ fn blocking(kernel: &Kernel, variant: &Variant) -> AttentionVariant {
             let subgroups = variant.fragments.contains(&"octets_subgroup");
             AttentionVariant::Tile { rows: number("ROWS"), subgroups }
         }
+        "attention_coop" => AttentionVariant::Coop {
+            edge: if variant.fragments.contains(&"coop_8") { 8 } else { 16 },
+            lanes: number("LANES"),
+        },
         _ => AttentionVariant::Naive,
     }
 }
@@ -61,7 +66,9 @@ fn case(kernel: &'static Kernel, variant: &Variant, head_dim: usize, shape: Shap
             ("n_kv_heads", n_kv_heads),
             ("head_dim", head_dim),
         ])
-        .tolerance(1e-7, 2e-6)
+        .sizes(&[("f16", (how.rounding() == Rounding::F16).into())])
+        // The weights of the softmax are rounded too, by half a unit in the last of 11 bits, and so is their sum.
+        .tolerance(1e-7, if how.rounding() == Rounding::F16 { 1e-3 } else { 2e-6 })
         .dispatching(move |plan, o| {
             let args = Attention {
                 q: (o.input(0), q_row0, n_q),

@@ -3,11 +3,11 @@
 use super::{Case, Fill};
 use crate::gpu::DType;
 use crate::gpu::kernel::{Kernel, Variant};
-use crate::gpu::needs::Need;
 use crate::ops::matmul::{
     Activation, MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE, MATMUL_SUM, MATMUL_TILE,
-    Matmul, MatmulVariant, Rounding, matmul, matmul_with, quantize_rows, weights_dtype,
+    Matmul, MatmulVariant, matmul, matmul_with, quantize_rows, weights_dtype,
 };
+use crate::ops::rounding::{Rounding, coop_needs};
 use crate::quant::BLOCK;
 
 const KERNELS: [&Kernel; 5] = [&MATMUL_NAIVE, &MATMUL_DIRECT, &MATMUL_TILE, &MATMUL_GEMV, &MATMUL_COOP];
@@ -186,10 +186,7 @@ fn split_cases() -> Vec<Case> {
     vec![
         sum("tile, k in 2", MatmulVariant::Tile { parts: 2 }, "weights_bf16").bench(false),
         sum("tile, k in 4", MatmulVariant::Tile { parts: 4 }, "weights_f32"),
-        Case {
-            more_needs: vec![Need::F16, Need::Subgroup, Need::CooperativeMatrix(8)],
-            ..sum("coop, k in 2", coop(2), "weights_f32")
-        },
+        Case { more_needs: coop_needs(8).to_vec(), ..sum("coop, k in 2", coop(2), "weights_f32") },
     ]
 }
 

@@ -80,8 +80,8 @@ kernel! {
         params: MatmulParams,
         bindings: [read x, read scales, read w, read bias, write out],
         slots: [quants: "quants_q8" | "quants_q4"],
-        consts: [MR: 8, NR: 4 | 2],
-        also: [[MR: 16, NR: 8], [MR: 32, NR: 4, BARRIER: 1]],
+        consts: [MR: 16, NR: 8],
+        also: [[MR: 8, NR: 4], [MR: 32, NR: 8]],
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::gpu::needs::Need;
 use crate::gpu::{Caps, DType, Gpu};
+use crate::ops::rounding::{COOP_LANES, Rounding, coop_needs, least_coop_lanes};
 use crate::quant::QuantFormat;
 
 /// The kernels for one product, by how they block it.
@@ -50,20 +51,6 @@ pub enum MatmulVariant {
     },
 }
 
-/// What a variant does to the operands before it multiplies. Sums are f32 in all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rounding {
-    /// Nothing: activations f32, weights as stored.
-    Exact,
-    /// Both to f16: values above 65504 are clipped.
-    F16,
-    /// Activations to 8 bits, 32 neighbours with one scale.
-    Int8,
-}
-
-/// Lanes of a workgroup with cooperative matrices: four subgroups of 8, of 32, of 64.
-const LANES: [u32; 3] = [32, 128, 256];
-
 /// Shares of the inner length are multiples of this.
 const PART_UNIT: usize = 32;
 
@@ -108,35 +95,42 @@ impl MatmulVariant {
         for mr in [4, 8] {
             all.extend([1, 2, 4, 8].map(|nr| Direct { mr, nr }));
         }
-        all.extend([16, 32].map(|mr| Direct { mr, nr: 4 }));
+        all.extend([(16, 4), (32, 4)].map(|(mr, nr)| Direct { mr, nr }));
         all.extend([1, 2, 4, 8].map(|parts| Tile { parts }));
         for subgroups in [false, true] {
             all.extend([1, 4].map(|mr| Gemv { mr, subgroups }));
         }
         for edge in [8, 16] {
-            for (tiles, lanes) in [2, 4].into_iter().flat_map(|tiles| LANES.map(|lanes| (tiles, lanes))) {
+            for (tiles, lanes) in [2, 4].into_iter().flat_map(|tiles| COOP_LANES.map(|lanes| (tiles, lanes)))
+            {
                 all.extend([1, 2, 4, 8].map(|parts| Coop { edge, tiles, lanes, parts }));
             }
         }
-        all.extend([(8, 2), (8, 4), (16, 8), (32, 4)].map(|(mr, nr)| Int8 { mr, nr }));
+        all.extend([(8, 4), (16, 8), (32, 8)].map(|(mr, nr)| Int8 { mr, nr }));
         all
+    }
+
+    /// What it needs beyond core WGSL and the device lacks.
+    pub fn lacking(self, caps: &Caps) -> Vec<Need> {
+        let needs = match self {
+            MatmulVariant::Coop { edge, .. } => coop_needs(edge).to_vec(),
+            MatmulVariant::Gemv { subgroups: true, .. } => vec![Need::Subgroup],
+            _ => Vec::new(),
+        };
+        needs.into_iter().filter(|need| !need.is_met(caps)).collect()
     }
 
     /// True if the device and the operands allow it.
     pub fn is_possible(self, caps: &Caps, dtype: DType, k: usize) -> bool {
         let splits = |parts: u32| parts == 1 || k / parts as usize >= PART_UNIT;
-        if self != MatmulVariant::Naive && !k.is_multiple_of(8) {
+        if !self.lacking(caps).is_empty() || (self != MatmulVariant::Naive && !k.is_multiple_of(8)) {
             return false;
         }
         match self {
-            MatmulVariant::Naive | MatmulVariant::Direct { .. } => true,
+            MatmulVariant::Naive | MatmulVariant::Direct { .. } | MatmulVariant::Gemv { .. } => true,
             MatmulVariant::Tile { parts } => splits(parts),
-            MatmulVariant::Gemv { subgroups, .. } => !subgroups || Need::Subgroup.is_met(caps),
-            MatmulVariant::Coop { edge, lanes, parts, .. } => {
-                let needs = [Need::F16, Need::Subgroup, Need::CooperativeMatrix(edge)];
-                splits(parts)
-                    && needs.iter().all(|need| need.is_met(caps))
-                    && lanes >= 4 * caps.info.subgroup_max_size
+            MatmulVariant::Coop { lanes, parts, .. } => {
+                splits(parts) && lanes >= 4 * caps.info.subgroup_max_size
             }
             MatmulVariant::Int8 { .. } => matches!(dtype, DType::Q(QuantFormat::Q8_0 | QuantFormat::Q4_0)),
         }
@@ -150,8 +144,7 @@ impl MatmulVariant {
         [rows, n, k]: [usize; 3],
         allowed: &[Rounding],
     ) -> Vec<MatmulVariant> {
-        let enough = |lanes: u32| lanes >= 4 * caps.info.subgroup_max_size;
-        let least_lanes = LANES.into_iter().find(|lanes| enough(*lanes));
+        let least_lanes = least_coop_lanes(caps);
         let is_useful = |variant: &MatmulVariant| match *variant {
             MatmulVariant::Coop { lanes, .. } if Some(lanes) != least_lanes => false,
             MatmulVariant::Naive => !k.is_multiple_of(8),

@@ -1,0 +1,33 @@
+//! What variants do to operands before they multiply, and what those on cooperative matrices share.
+
+use crate::gpu::Caps;
+use crate::gpu::needs::Need;
+
+/// What a variant does to the operands before it multiplies. Sums are f32 in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounding {
+    /// Nothing: activations f32, weights as stored.
+    Exact,
+    /// Both to f16: values above 65504 are clipped.
+    F16,
+    /// Activations to 8 bits, 32 neighbours with one scale.
+    Int8,
+}
+
+/// Lanes of a workgroup with cooperative matrices: four subgroups of 8, of 32, of 64.
+pub(crate) const COOP_LANES: [u32; 3] = [32, 128, 256];
+
+/// The fewest of [`COOP_LANES`] that hold four subgroups.
+pub(crate) fn least_coop_lanes(caps: &Caps) -> Option<u32> {
+    COOP_LANES.into_iter().find(|lanes| *lanes >= 4 * caps.info.subgroup_max_size)
+}
+
+/// What a kernel on matrices of this edge needs.
+pub(crate) fn coop_needs(edge: u32) -> [Need; 3] {
+    [Need::F16, Need::Subgroup, Need::CooperativeMatrix(edge)]
+}
+
+/// The fragment with the types of this edge, 8 or 16.
+pub(crate) fn coop_fragment(edge: u32) -> &'static str {
+    if edge == 8 { "coop_8" } else { "coop_16" }
+}
