@@ -171,6 +171,7 @@ fn tested(kernels: &'static [&'static str], yes: bool) -> impl Iterator<Item = C
 const PRODUCTS: &[&str] = &[
     "matmul_naive",
     "matmul_direct",
+    "matmul_shuffle",
     "matmul_tile",
     "matmul_gemv",
     "matmul_coop",

@@ -10,8 +10,8 @@ use crate::gpu::{DType, Matrix, Slab, Tensor};
 use crate::ops::rounding::coop_fragment;
 use crate::quant::{BLOCK, QuantFormat};
 pub use kernels::{
-    MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE, MATMUL_SUM, MATMUL_TILE,
-    QUANTIZE_ROWS,
+    MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE, MATMUL_SHUFFLE, MATMUL_SUM,
+    MATMUL_TILE, QUANTIZE_ROWS,
 };
 use kernels::{MatmulParams, QuantizeRowsParams};
 pub(crate) use kernels::{weights_dtype, weights_fragment};
@@ -157,6 +157,10 @@ fn slab_product(
             let variant = weights.with("MR", mr).with("NR", nr);
             let variant = if mr > 8 { variant.with("BARRIER", 1) } else { variant };
             plan.dispatch(&MATMUL_DIRECT, variant, params, &bindings, grid, cost)?;
+        }
+        MatmulVariant::Shuffle { groups } => {
+            let grid = Grid::over_rows(slab_cols.div_ceil(32), m, 8 * groups as usize);
+            plan.dispatch(&MATMUL_SHUFFLE, weights.with("GROUPS", groups), params, &bindings, grid, cost)?;
         }
         MatmulVariant::Tile { .. } => {
             let grid = Grid::over_rows(slab_cols.div_ceil(64), m, 64).deep(parts);

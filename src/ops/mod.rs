@@ -32,6 +32,7 @@ pub static REGISTRY: &[&Kernel] = &[
     &conv::CONV1D_PATCHES,
     &matmul::MATMUL_NAIVE,
     &matmul::MATMUL_DIRECT,
+    &matmul::MATMUL_SHUFFLE,
     &matmul::MATMUL_TILE,
     &matmul::MATMUL_GEMV,
     &matmul::MATMUL_COOP,

@@ -67,8 +67,8 @@ pub fn reference(kernel: &str) -> Option<Reference> {
         "clip_max" => audio::clip_max,
         "mel_normalize" => audio::mel_normalize,
         "conv1d_patches" => audio::conv1d_patches,
-        "matmul_naive" | "matmul_direct" | "matmul_tile" | "matmul_gemv" | "matmul_coop" | "matmul_sum"
-        | "matmul_int8" => matmul::matmul,
+        "matmul_naive" | "matmul_direct" | "matmul_shuffle" | "matmul_tile" | "matmul_gemv"
+        | "matmul_coop" | "matmul_sum" | "matmul_int8" => matmul::matmul,
         "quantize_rows" => matmul::quantize_rows,
         "layer_norm" => rows::layer_norm,
         "rms_norm" => rows::rms_norm,

@@ -4,13 +4,14 @@ use super::{Case, Fill};
 use crate::gpu::DType;
 use crate::gpu::kernel::{Kernel, Variant};
 use crate::ops::matmul::{
-    Activation, MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE, MATMUL_SUM, MATMUL_TILE,
-    Matmul, MatmulVariant, matmul, matmul_with, quantize_rows, weights_dtype,
+    Activation, MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE, MATMUL_SHUFFLE,
+    MATMUL_SUM, MATMUL_TILE, Matmul, MatmulVariant, matmul, matmul_with, quantize_rows, weights_dtype,
 };
 use crate::ops::rounding::{Rounding, coop_needs};
 use crate::quant::BLOCK;
 
-const KERNELS: [&Kernel; 5] = [&MATMUL_NAIVE, &MATMUL_DIRECT, &MATMUL_TILE, &MATMUL_GEMV, &MATMUL_COOP];
+const KERNELS: [&Kernel; 6] =
+    [&MATMUL_NAIVE, &MATMUL_DIRECT, &MATMUL_SHUFFLE, &MATMUL_TILE, &MATMUL_GEMV, &MATMUL_COOP];
 
 struct Shape {
     name: &'static str,
@@ -91,6 +92,7 @@ fn blocking(kernel: &Kernel, variant: &Variant) -> MatmulVariant {
     let number = |name: &str| variant.consts.iter().find(|(n, _)| *n == name).map_or(1, |(_, value)| *value);
     match kernel.name {
         "matmul_direct" => MatmulVariant::Direct { mr: number("MR"), nr: number("NR") },
+        "matmul_shuffle" => MatmulVariant::Shuffle { groups: number("GROUPS") },
         "matmul_tile" => MatmulVariant::Tile { parts: 1 },
         "matmul_gemv" => MatmulVariant::Gemv {
             mr: number("MR"),

@@ -29,6 +29,16 @@ kernel! {
 }
 
 kernel! {
+    /// out = act(x W^T + bias) (+ out): 8 GROUPS rows x 4 columns per lane, rows passed between lanes by shuffles
+    MATMUL_SHUFFLE = "matmul_shuffle" {
+        params: MatmulParams,
+        bindings: [read x, read w, read bias, write out],
+        slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
+        consts: [GROUPS: 4 | 2 | 1],
+    }
+}
+
+kernel! {
     /// out = act(x W^T + bias) (+ out): 64 x 64 tiles staged in workgroup memory, also over a part of k
     MATMUL_TILE = "matmul_tile" {
         params: MatmulParams,

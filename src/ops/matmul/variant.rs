@@ -19,6 +19,11 @@ pub enum MatmulVariant {
         /// Columns per lane.
         nr: u32,
     },
+    /// `8 groups` rows x 4 columns per lane, rows passed on by shuffles.
+    Shuffle {
+        /// Groups of eight rows.
+        groups: u32,
+    },
     /// 64 x 64 tiles in workgroup memory.
     Tile {
         /// Workgroups that share the inner length.
@@ -80,6 +85,10 @@ impl MatmulVariant {
             let parts = [8, 4, 2].into_iter().find(|p| groups * p <= ENOUGH_GROUPS && k / p >= 512);
             return MatmulVariant::Tile { parts: parts.unwrap_or(1) as u32 };
         }
+        let groups = [1, 2].into_iter().find(|groups| rows <= 8 * groups).unwrap_or(4);
+        if !caps.is_recent_lavapipe() && Need::Subgroup8.is_met(caps) {
+            return MatmulVariant::Shuffle { groups: groups as u32 };
+        }
         if caps.is_recent_lavapipe() && n > 128 && rows >= 16 {
             return MatmulVariant::Direct { mr: if rows >= 32 { 32 } else { 16 }, nr: 4 };
         }
@@ -96,6 +105,7 @@ impl MatmulVariant {
             all.extend([1, 2, 4, 8].map(|nr| Direct { mr, nr }));
         }
         all.extend([(16, 4), (32, 4)].map(|(mr, nr)| Direct { mr, nr }));
+        all.extend([1, 2, 4].map(|groups| Shuffle { groups }));
         all.extend([1, 2, 4, 8].map(|parts| Tile { parts }));
         for subgroups in [false, true] {
             all.extend([1, 4].map(|mr| Gemv { mr, subgroups }));
@@ -115,6 +125,7 @@ impl MatmulVariant {
         let needs = match self {
             MatmulVariant::Coop { edge, .. } => coop_needs(edge).to_vec(),
             MatmulVariant::Gemv { subgroups: true, .. } => vec![Need::Subgroup],
+            MatmulVariant::Shuffle { .. } => vec![Need::Subgroup8],
             _ => Vec::new(),
         };
         needs.into_iter().filter(|need| !need.is_met(caps)).collect()
@@ -127,7 +138,8 @@ impl MatmulVariant {
             return false;
         }
         match self {
-            MatmulVariant::Naive | MatmulVariant::Direct { .. } | MatmulVariant::Gemv { .. } => true,
+            MatmulVariant::Naive | MatmulVariant::Direct { .. } => true,
+            MatmulVariant::Shuffle { .. } | MatmulVariant::Gemv { .. } => true,
             MatmulVariant::Tile { parts } => splits(parts),
             MatmulVariant::Coop { lanes, parts, .. } => {
                 splits(parts) && lanes >= 4 * caps.info.subgroup_max_size
@@ -151,6 +163,8 @@ impl MatmulVariant {
             MatmulVariant::Direct { mr, nr } => {
                 (nr == 1 || n > 32 * nr as usize) && (mr <= 8 || (rows >= mr as usize && caps.is_software()))
             }
+            // No more groups of rows than there are rows for.
+            MatmulVariant::Shuffle { groups } => groups == 1 || rows > 4 * groups as usize,
             MatmulVariant::Tile { parts: 1 } => true,
             // Software adapters have few cores to share the inner length.
             MatmulVariant::Tile { parts } | MatmulVariant::Coop { parts, .. } if parts > 1 => {
@@ -210,6 +224,7 @@ impl fmt::Display for MatmulVariant {
         match *self {
             MatmulVariant::Naive => f.write_str("naive"),
             MatmulVariant::Direct { mr, nr } => write!(f, "direct {mr}x{nr}"),
+            MatmulVariant::Shuffle { groups } => write!(f, "shuffle {}x4", 8 * groups),
             MatmulVariant::Tile { parts } => {
                 f.write_str("tile")?;
                 in_parts(f, parts)
