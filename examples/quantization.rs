@@ -35,11 +35,10 @@ fn first_logits(
 /// Every product of the language model by the variant of this name; none: as built in.
 fn choose(gpu: &Gpu, diffa: &Diffa, variant: Option<&str>) {
     let rows: Vec<usize> = (0..=10).map(|i| 1 << i).collect();
-    let products = tune::products(diffa.llada(), None, &rows);
-    let choices = variant.iter().flat_map(|variant| {
-        let key = |p: &tune::Product| MatmulVariant::key(p.dtype, p.rows, p.n, p.k);
-        products.iter().map(move |product| (key(product), variant.to_string()))
-    });
+    let works = tune::works(diffa.llada(), None, &rows);
+    let products = || works.iter().filter(|work| matches!(work, tune::Work::Product(_)));
+    let choices =
+        variant.iter().flat_map(|variant| products().map(move |work| (work.key(), variant.to_string())));
     gpu.set_choices(choices.collect());
 }
 

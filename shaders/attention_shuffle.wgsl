@@ -1,10 +1,9 @@
 // attention_shuffle: out[q] = softmax(q k^T * scale) v, per head, over all keys (bidirectional, no mask)
 // Fused with an online softmax. A workgroup is eight lanes, each with four queries. Keys and values, the same for
-// all queries, are read by one lane each, eight rows at a time, and passed on by shuffles: on software adapters a
-// read of the same word by all lanes costs as much as eight different ones. The four queries of a lane are the
-// components of vectors throughout, which keeps the register tiles small enough to be unrolled.
+// all queries, are read by one lane each, eight rows at a time, and passed on by shuffles (lib/shuffle). The four
+// queries of a lane are the components of vectors throughout; scores, then weights, of eight keys are a Rows8.
 // HEAD_DIM must be a multiple of 4, at most 128. Dispatch: [ceil(n_q / 32), n_heads, 1].
-// @needs subgroup_8
+// @use shuffle
 
 const HEAD_DIM: u32 = 64u;
 const WG: u32 = 8u;   // lanes that shuffle: one subgroup, or a part of one
@@ -27,26 +26,11 @@ const D4: u32 = HEAD_DIM / 4u;
 // registers, and private to each lane.
 var<workgroup> acc: array<array<array<vec4<f32>, WG>, 4>, D4>;
 
-// Scores, then weights, of eight keys for the lane's four queries.
-alias Eight = array<vec4<f32>, 8>;
 // Four elements of the head for the lane's four queries.
 struct Sums { x: vec4<f32>, y: vec4<f32>, z: vec4<f32>, w: vec4<f32> }
 
-// Adds the products of four elements: `mine` of this lane's key, `queries` one column for each element.
-fn add_scores(scores: ptr<function, Eight>, mine: vec4<f32>, queries: mat4x4<f32>) {
-    for (var j = 0u; j < 8u; j++) {
-        let key = subgroupShuffle(mine, j);
-        var sum = (*scores)[j];
-        sum = fma(vec4<f32>(key.x), queries[0], sum);
-        sum = fma(vec4<f32>(key.y), queries[1], sum);
-        sum = fma(vec4<f32>(key.z), queries[2], sum);
-        sum = fma(vec4<f32>(key.w), queries[3], sum);
-        (*scores)[j] = sum;
-    }
-}
-
 // Scales the scores; keys past the end repeat the last one and get weight zero. Returns the new maxima.
-fn finish_scores(scores: ptr<function, Eight>, first_key: u32, top: vec4<f32>) -> vec4<f32> {
+fn finish_scores(scores: ptr<function, Rows8>, first_key: u32, top: vec4<f32>) -> vec4<f32> {
     var new_top = top;
     for (var j = 0u; j < 8u; j++) {
         (*scores)[j] = select(vec4<f32>(-3.0e38), (*scores)[j] * params.scale, first_key + j < params.n_kv);
@@ -56,7 +40,7 @@ fn finish_scores(scores: ptr<function, Eight>, first_key: u32, top: vec4<f32>) -
 }
 
 // Turns scores into weights and returns their sums.
-fn exponentiate(scores: ptr<function, Eight>, top: vec4<f32>) -> vec4<f32> {
+fn exponentiate(scores: ptr<function, Rows8>, top: vec4<f32>) -> vec4<f32> {
     var sum = vec4<f32>(0.0);
     for (var j = 0u; j < 8u; j++) {
         (*scores)[j] = exp((*scores)[j] - top);
@@ -65,7 +49,7 @@ fn exponentiate(scores: ptr<function, Eight>, top: vec4<f32>) -> vec4<f32> {
     return sum;
 }
 
-fn add_values(sums: ptr<function, Sums>, weights: ptr<function, Eight>, mine: vec4<f32>) {
+fn add_values(sums: ptr<function, Sums>, weights: ptr<function, Rows8>, mine: vec4<f32>) {
     for (var j = 0u; j < 8u; j++) {
         let value = subgroupShuffle(mine, j);
         let weight = (*weights)[j];
@@ -99,16 +83,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var key0 = 0u; key0 < params.n_kv; key0 += KB) {
         let keys = min(vec4<u32>(key0 + lane) + apart, vec4<u32>(params.n_kv - 1u));
         let key_at = kv_at + keys * kv_stride;
-        var p0: Eight;
-        var p1: Eight;
-        var p2: Eight;
-        var p3: Eight;
+        var p0: Rows8;
+        var p1: Rows8;
+        var p2: Rows8;
+        var p3: Rows8;
         for (var d = 0u; d < D4; d++) {
             let qd = transpose(mat4x4<f32>(q[q_at.x + d], q[q_at.y + d], q[q_at.z + d], q[q_at.w + d]));
-            add_scores(&p0, k[key_at.x + d], qd);
-            add_scores(&p1, k[key_at.y + d], qd);
-            add_scores(&p2, k[key_at.z + d], qd);
-            add_scores(&p3, k[key_at.w + d], qd);
+            add_products(&p0, k[key_at.x + d], qd);
+            add_products(&p1, k[key_at.y + d], qd);
+            add_products(&p2, k[key_at.z + d], qd);
+            add_products(&p3, k[key_at.w + d], qd);
         }
 
         var new_top = finish_scores(&p0, key0, top);

@@ -3,18 +3,12 @@
 // The logits themselves are never stored. Ties go to the lower id. Rows are the candidate rows of the
 // current block, still-masked ones first; a workgroup without a live row returns at once.
 // Dispatch per slab: [ceil(slab_rows / (64 NR)), ceil(n_rows / MR), 1]. k must be a multiple of 8.
-// @use partial, random
+// @use head
 // @slot weights
 // @slot noise
 
 const MR: u32 = 8u;
 const NR: u32 = 4u;
-// Of the state laid out in select.wgsl: first sequence, words of each; live rows, forwards, answer row.
-const SEQUENCES: u32 = 16u;
-const SEQUENCE_WORDS: u32 = 16u;
-const LIVE: u32 = 0u;
-const NFE: u32 = 3u;
-const ANSWER_ROW: u32 = 4u;
 
 struct Params {
     n_rows: u32, k: u32, vocab: u32,
@@ -34,27 +28,10 @@ struct Params {
 
 var<workgroup> lanes: array<array<Partial, 64>, MR>;
 
-fn is_banned(id: u32) -> bool {
-    for (var i = 0u; i < id_rules[0]; i++) { if (id_rules[2u + i] == id) { return true; } }
-    return false;
-}
-
-fn is_low_confidence(id: u32) -> bool {
-    for (var i = 0u; i < id_rules[1]; i++) { if (id_rules[2u + id_rules[0] + i] == id) { return true; } }
-    return false;
-}
-
-fn is_live(row: u32) -> bool {
-    let sequence = row / params.block_length;
-    return row < params.n_rows && row % params.block_length < state[SEQUENCES + sequence * SEQUENCE_WORDS + LIVE];
-}
-
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row0 = group.y * MR;
-    var live = false;
-    for (var r = 0u; r < MR; r++) { live = live || is_live(row0 + r); }
-    let k8 = select(0u, params.k / 8u, live);
+    let k8 = select(0u, params.k / 8u, is_any_live(row0, MR));
     let first_col = group.x * 64u * NR + lane;
     var w_at: array<u32, NR>;
     for (var c = 0u; c < NR; c++) { w_at[c] = row8(min(first_col + 64u * c, params.slab_rows - 1u), params.k); }
@@ -84,29 +61,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
     for (var r = 0u; r < MR; r++) {
-        let row = min(row0 + r, params.n_rows - 1u);
-        let sequence = SEQUENCES + row / params.block_length * SEQUENCE_WORDS;
-        let forward = state[sequence + NFE];
-        let answer_row = rows[row] - state[sequence + ANSWER_ROW];
+        let its = candidate(min(row0 + r, params.n_rows - 1u));
         var mine = empty_partial();
-        for (var c = 0u; c < NR; c++) {
-            let col = first_col + 64u * c;
-            let id = params.first_id + col;
-            if (col < params.slab_rows && !is_banned(id)) {
-                let logit = acc[r][c];
-                let score = perturbed(logit, row, answer_row, forward, id);
-                let counted = select(1.0, 0.0, is_low_confidence(id));
-                mine = merge(mine, Partial(score, id, logit, -3.0e38, select(-3.0e38, logit, counted > 0.0), counted));
-            }
-        }
+        for (var c = 0u; c < NR; c++) { mine = merge(mine, partial_of(its, first_col + 64u * c, acc[r][c])); }
         lanes[r][lane] = mine;
     }
     workgroupBarrier();
     if (lane < MR && row0 + lane < params.n_rows) {
         var all = lanes[lane][0];
         for (var i = 1u; i < 64u; i++) { all = merge(all, lanes[lane][i]); }
-        let at = ((row0 + lane) * params.n_groups + params.first_group + group.x) * 2u;
-        partials[at] = vec4<u32>(bitcast<u32>(all.score), all.id, bitcast<u32>(all.logit), bitcast<u32>(all.second));
-        partials[at + 1u] = vec4<u32>(bitcast<u32>(all.top), bitcast<u32>(all.sum), 0u, 0u);
+        store_partial(row0 + lane, group.x, all);
     }
 }

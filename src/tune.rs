@@ -1,9 +1,11 @@
 //! Measuring which kernel variant is fastest on this adapter, and keeping the result.
 //!
-//! [`products`] lists the matrix products of a model, [`Tuner`] times every candidate of one on zeros of the
-//! real inner length, and [`Tuning`] is the file: valid for one adapter, driver and state of the shaders.
+//! [`works`] lists the products, attentions and heads of a model, [`Tuner`] times every candidate of one on zeros of
+//! the real inner length, and [`Tuning`] is the file: valid for one adapter, driver and state of the shaders.
 //! Without it the built-in choices hold. Variants that round operands are tried only where the caller allows
 //! it; the others differ in the order of f32 sums at most.
+
+mod works;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,49 +14,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::Timer;
 use crate::error::{Error, Result};
-use crate::gpu::plan::{Plan, PlanBuilder};
-use crate::gpu::{Choices, DType, Gpu, Matrix, Tensor};
-use crate::model::{Hearing, Llada};
-use crate::ops::matmul::{Matmul, MatmulVariant, matmul_with};
+use crate::gpu::{Choices, DType, Gpu};
+use crate::ops::matmul::MatmulVariant;
 use crate::ops::{REGISTRY, Rounding};
+use works::Factors;
+pub use works::{Attending, Output, Product, Work, works};
 
-/// Columns that are measured at most: groups of columns do not depend on each other.
-const SAMPLE_COLUMNS: usize = 4096;
 /// Time for finding the adapter's speed, when a program starts.
 const CALIBRATION: Duration = Duration::from_millis(20);
-
-/// One product of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Product {
-    /// Type of the weights.
-    pub dtype: DType,
-    /// Rows of the activations.
-    pub rows: usize,
-    /// Columns of the result.
-    pub n: usize,
-    /// Inner length.
-    pub k: usize,
-}
-
-/// The products of a model at these numbers of rows, each once: those of the language model at all of `rows`,
-/// those of the encoder at its one window.
-pub fn products(llada: &Llada, hearing: Option<&Hearing>, rows: &[usize]) -> Vec<Product> {
-    let mut all = Vec::new();
-    for matrix in llada.block_matrices() {
-        let product =
-            |rows: &usize| Product { dtype: matrix.dtype, rows: *rows, n: matrix.rows, k: matrix.cols };
-        all.extend(rows.iter().map(product));
-    }
-    if let Some(hearing) = hearing {
-        let rows = hearing.encoder().config().max_source_positions;
-        let (dtype, shapes) = hearing.encoder().matrix_shapes();
-        all.extend(shapes.map(|[n, k]| Product { dtype, rows, n, k }));
-    }
-    all.sort();
-    let key = |p: &Product| MatmulVariant::key(p.dtype, p.rows, p.n, p.k);
-    all.dedup_by_key(|product| key(product));
-    all
-}
 
 /// A candidate and its time.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -65,10 +32,10 @@ pub struct Trial {
     pub seconds: f64,
 }
 
-/// What was found for one product.
+/// What was found for one work.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Entry {
-    /// [`MatmulVariant::key`].
+    /// [`Work::key`].
     pub key: String,
     /// All candidates, fastest first.
     pub trials: Vec<Trial>,
@@ -84,7 +51,7 @@ impl Entry {
     }
 }
 
-/// Times products on one adapter.
+/// Times works on one adapter.
 #[derive(Debug)]
 pub struct Tuner<'a> {
     gpu: &'a Gpu,
@@ -103,51 +70,19 @@ impl<'a> Tuner<'a> {
         Ok(Tuner { gpu, timer: Timer::new(gpu)?, budget, allowed: allowed.to_vec() })
     }
 
-    /// Times every candidate of a product.
+    /// Times every candidate of a work.
     ///
     /// Errors: device errors.
-    pub fn product(&self, product: Product) -> Result<Entry> {
-        let Product { dtype, rows, n, k } = product;
-        let operands = Operands::new(self.gpu, dtype, rows, n.min(SAMPLE_COLUMNS), k)?;
+    pub fn measure(&self, work: Work) -> Result<Entry> {
         let mut trials: Vec<Trial> = Vec::new();
-        let caps = self.gpu.caps();
-        for variant in MatmulVariant::candidates(caps, dtype, [rows, n, k], &self.allowed) {
-            let plan = operands.plan(self.gpu, variant)?;
+        for (variant, plan) in work.plans(self.gpu, &self.allowed)? {
             // Many drivers compile at the first dispatch.
             plan.run(self.gpu)?;
             let seconds = self.timer.measure(&plan, self.budget)?.seconds();
-            trials.push(Trial { variant: variant.to_string(), seconds });
+            trials.push(Trial { variant, seconds });
         }
         trials.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
-        let built_in = MatmulVariant::default_for(caps, rows, n, k).to_string();
-        Ok(Entry { key: MatmulVariant::key(dtype, rows, n, k), trials, built_in })
-    }
-}
-
-/// Zeros of the shapes of one product.
-struct Operands {
-    x: Tensor,
-    weight: Matrix,
-    out: Tensor,
-    rows: usize,
-}
-
-impl Operands {
-    fn new(gpu: &Gpu, dtype: DType, rows: usize, n: usize, k: usize) -> Result<Operands> {
-        let fit = (gpu.caps().max_slab_bytes() / dtype.row_bytes(k).max(1) as u64) as usize;
-        let n = n.min(fit).max(1);
-        Ok(Operands {
-            x: gpu.tensor("tune.x", DType::F32, &[rows, k])?,
-            weight: Matrix::from_tensor(gpu.tensor("tune.w", dtype, &[n, k])?)?,
-            out: gpu.tensor("tune.out", DType::F32, &[rows, n])?,
-            rows,
-        })
-    }
-
-    fn plan(&self, gpu: &Gpu, variant: MatmulVariant) -> Result<Plan> {
-        let mut plan = PlanBuilder::new(gpu, "tune");
-        matmul_with(&mut plan, variant, Matmul::new(&self.x, self.rows, &self.weight, &self.out))?;
-        plan.freeze()
+        Ok(Entry { key: work.key(), trials, built_in: work.built_in(self.gpu.caps()) })
     }
 }
 
@@ -156,8 +91,8 @@ impl Operands {
 /// Errors: device errors.
 pub fn limit_submits(gpu: &Gpu, dtype: DType, time: Duration) -> Result<()> {
     let (rows, n, k) = (64, 1024, 1024);
-    let operands = Operands::new(gpu, dtype, rows, n, k)?;
-    let plan = operands.plan(gpu, MatmulVariant::choose(gpu, dtype, rows, n, k))?;
+    let factors = Factors::new(gpu, Product { dtype, rows, n, k })?;
+    let plan = factors.plan(gpu, MatmulVariant::choose(gpu, dtype, rows, n, k))?;
     plan.run(gpu)?;
     // Watchdogs go by the clock on the wall.
     let seconds = Timer::new(gpu)?.measure(&plan, CALIBRATION)?.wall();
@@ -182,7 +117,7 @@ impl Tuning {
         Tuning { adapter: gpu.caps().describe(), shaders: shaders(), entries: Vec::new() }
     }
 
-    /// Adds or replaces what is known of one product.
+    /// Adds or replaces what is known of one work.
     pub fn insert(&mut self, entry: Entry) {
         self.entries.retain(|known| known.key != entry.key);
         self.entries.push(entry);

@@ -15,6 +15,7 @@ use diffa::ops::REGISTRY;
 use diffa::ops::cases::{
     Case, Fill, Found, Head, HeadNoise, Outcome, SENTINEL, cases, head_case, random_select, select_step,
 };
+use diffa::ops::lm_head::LmHeadVariant;
 use diffa::ops::select::{SelectArgs, SelectRule};
 use diffa::wgpu::Features;
 use diffa::{AdapterChoice, Gpu};
@@ -294,6 +295,7 @@ fn stored(bytes: &[u8], name: &str) -> (Vec<usize>, Vec<f64>) {
 
 #[test]
 fn given_noise_draws_the_golden_ids() {
+    use LmHeadVariant::*;
     let gpu = gpu();
     let bytes = std::fs::read(fixtures().join("expected/sampling.safetensors")).unwrap();
     let (shape, logits) = stored(&bytes, "logits");
@@ -317,8 +319,10 @@ fn given_noise_draws_the_golden_ids() {
             ..Head::default()
         };
         let (_, ids) = stored(&bytes, &format!("ids.T{temperature:?}"));
-        for nr in [Some(4), Some(8), None] {
-            let found = &head_case(Head { nr, ..head.clone() }).run(&gpu, 1).unwrap().outputs[0].words;
+        let hows = [Direct { nr: 4 }, Direct { nr: 8 }, Shuffle { groups: 1 }, Shuffle { groups: 4 }, Tile];
+        let possible = hows.into_iter().filter(|how| how.is_possible(gpu.caps()));
+        for how in possible.map(Some).chain([None]) {
+            let found = &head_case(Head { how, ..head.clone() }).run(&gpu, 1).unwrap().outputs[0].words;
             let drawn: Vec<f64> = found.chunks(4).map(|p| f64::from(p[0])).collect();
             assert_eq!(drawn, ids, "temperature {temperature}");
         }

@@ -10,9 +10,11 @@ use std::time::Duration;
 use command::{demo_clip, json_of, run, stderr, text as arg};
 use diffa::gpu::DType;
 use diffa::ops::Rounding;
+use diffa::ops::attention::AttentionVariant;
+use diffa::ops::lm_head::LmHeadVariant;
 use diffa::ops::matmul::MatmulVariant;
 use diffa::quant::QuantFormat;
-use diffa::tune::{Product, Tuner, Tuning, limit_submits};
+use diffa::tune::{Attending, Output, Product, Tuner, Tuning, Work, limit_submits};
 use diffa::{AdapterChoice, DecodeOptions, Diffa, Gpu, ModelPaths, audio, text};
 
 fn answer(gpu: &Gpu) -> (diffa::Answer, u64) {
@@ -36,7 +38,7 @@ fn choices_are_followed_and_change_no_answer() {
     let gpu = open();
     let (plain, _) = answer(&gpu);
     let product = Product { dtype: DType::Bf16, rows: 4, n: 192, k: 192 };
-    let entry = Tuner::new(&gpu, Duration::ZERO, &[]).unwrap().product(product).unwrap();
+    let entry = Tuner::new(&gpu, Duration::ZERO, &[]).unwrap().measure(Work::Product(product)).unwrap();
     let candidates = MatmulVariant::candidates(gpu.caps(), DType::Bf16, [3, 192, 192], &[]);
     assert_eq!(entry.trials.len(), candidates.len());
     assert!(entry.trials.windows(2).all(|pair| pair[0].seconds <= pair[1].seconds));
@@ -90,6 +92,50 @@ fn what_rounds_is_tried_only_if_allowed_and_what_the_device_lacks_is_not_chosen(
 }
 
 #[test]
+fn attentions_and_heads_follow_their_choices() {
+    let gpu = open();
+    let caps = gpu.caps();
+    let (plain, _) = answer(&gpu);
+    let tuner = Tuner::new(&gpu, Duration::ZERO, &[]).unwrap();
+    let attention = Work::Attention(Attending { rows: 4, keys: 64, n_heads: 6, n_kv_heads: 6, head_dim: 32 });
+    let head = Work::Head(Output { dtype: DType::Bf16, rows: 4, vocab: 1484, k: 192 });
+    let names = |all: &[String]| -> std::collections::BTreeSet<String> { all.iter().cloned().collect() };
+    let attentions: Vec<String> =
+        AttentionVariant::candidates(caps, 4, 32, &[]).iter().map(|v| v.to_string()).collect();
+    let heads: Vec<String> = LmHeadVariant::candidates(caps, 4).iter().map(|v| v.to_string()).collect();
+    for (work, candidates) in [(attention, &attentions), (head, &heads)] {
+        let entry = tuner.measure(work).unwrap();
+        let tried: Vec<String> = entry.trials.iter().map(|trial| trial.variant.clone()).collect();
+        assert!(candidates.len() > 2 && names(&tried) == names(candidates), "{entry:?}");
+        assert!(entry.gain().is_some_and(|gain| gain >= 1.0), "{entry:?}");
+    }
+
+    // Every candidate of either, in turn, for all attentions of the language model and its head.
+    for i in 0..attentions.len().max(heads.len()) {
+        let (attention, head) = (&attentions[i % attentions.len()], &heads[i % heads.len()]);
+        let mut choices = diffa::gpu::Choices::new();
+        for rows in (0..=10).map(|i| 1usize << i) {
+            choices.insert(AttentionVariant::key(rows, 6, 32), attention.clone());
+            choices.insert(LmHeadVariant::key(DType::Bf16, rows, 1484, 192), head.clone());
+        }
+        let gpu = open();
+        gpu.set_choices(choices);
+        assert_eq!(AttentionVariant::choose(&gpu, 3, 6, 32).to_string(), *attention);
+        assert_eq!(LmHeadVariant::choose(&gpu, DType::Bf16, 4, 1484, 192).to_string(), *head);
+        let (tuned, _) = answer(&gpu);
+        assert_eq!((&plain.ids, &plain.text), (&tuned.ids, &tuned.text), "{attention}, {head}");
+    }
+
+    // Names of another device, of the future, or of heads that do not fit.
+    let key = AttentionVariant::key(4, 6, 12);
+    for name in ["tile 4", "coop 16 lanes 128", "warp"] {
+        gpu.set_choices([(key.clone(), name.to_string())].into());
+        let built_in = AttentionVariant::default_for(gpu.caps(), 4, 12);
+        assert_eq!(AttentionVariant::choose(&gpu, 4, 6, 12), built_in, "{name}");
+    }
+}
+
+#[test]
 fn shorter_submits_are_more_submits_and_the_same_answer() {
     let gpu = open();
     let (long, few) = answer(&gpu);
@@ -131,7 +177,9 @@ fn the_command_keeps_what_it_measured() {
     let path = arg(&dir.path().join("tune.json"));
     let found = json_of(&["tune", "--json", "--rows", "4", "--seconds", "0", "--tuning", &path]);
     let entries = found["entries"].as_array().unwrap();
-    assert!(entries.iter().any(|entry| entry["key"] == "matmul bf16 192x192 rows 4"), "{found}");
+    for key in ["matmul bf16 192x192 rows 4", "attention 6x32 rows 4", "head bf16 1484x192 rows 4"] {
+        assert!(entries.iter().any(|entry| entry["key"] == key), "{key}: {found}");
+    }
     // A second run adds to the first.
     json_of(&["tune", "--json", "--rows", "64", "--seconds", "0", "--tuning", &path]);
     let kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();

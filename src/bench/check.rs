@@ -18,7 +18,9 @@ pub(crate) fn error(gpu: &Gpu, case: &Case, prepared: &Prepared) -> Result<Optio
     let sampled = match case.kernel {
         kernel if kernel.starts_with("matmul") => matmul(gpu, case, operands)?,
         kernel if kernel.starts_with("attention") => attention(gpu, case, operands)?,
-        "lm_head" => lm_head(gpu, operands)?,
+        "lm_head" | "lm_head_shuffle" | "lm_head_tile" => lm_head(gpu, operands)?,
+        // Through the op; with other operands it is the merge alone.
+        "lm_head_merge" if case.inputs.len() == 6 => lm_head(gpu, operands)?,
         "rms_norm" | "layer_norm" => norm(gpu, case, operands)?,
         "peak_copy" | "copy_rows" => copy(gpu, case, operands)?,
         _ => None,

@@ -4,6 +4,7 @@ use diffa::gpu::adapter::list;
 use diffa::gpu::caps::{Caps, describe};
 use diffa::gpu::{AdapterChoice, Requirements};
 use diffa::ops::attention::AttentionVariant;
+use diffa::ops::lm_head::LmHeadVariant;
 use diffa::ops::matmul::MatmulVariant;
 use diffa::tune::Tuning;
 use diffa::{Error, Result};
@@ -65,6 +66,8 @@ struct Device {
     matmul: String,
     /// For heads of 64 and of 128.
     attention: [String; 2],
+    /// For a block of 32 rows.
+    head: String,
 }
 
 impl Device {
@@ -88,6 +91,7 @@ impl Device {
             attention: [64, 128].map(|head| {
                 AttentionVariant::default_for(&Caps::of_adapter(adapter), rows, head).to_string()
             }),
+            head: LmHeadVariant::default_for(&Caps::of_adapter(adapter), 32).to_string(),
             info,
             limits,
             cooperative,
@@ -132,6 +136,7 @@ impl Device {
                 "matmul": self.matmul,
                 "attention_64": self.attention[0],
                 "attention_128": self.attention[1],
+                "lm_head": self.head,
                 "tuned": self.tuned.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             },
         });
@@ -189,6 +194,7 @@ impl Device {
                 }
             }),
             ("attention", format!("{head_64} (heads of 64), {head_128} (heads of 128)")),
+            ("head", self.head.clone()),
         ];
         let mark = if self.is_default { " - default" } else { "" };
         let mut text = format!("{}: {}{mark}", self.index, describe(&self.info));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use diffa::ops::Rounding;
-use diffa::tune::{Entry, Tuner, Tuning, products};
+use diffa::tune::{Entry, Tuner, Tuning, works};
 use diffa::{DecodeOptions, Error, Result};
 use serde_json::json;
 
@@ -64,7 +64,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &TuneArgs) -> Result<(
     let text_only = !paths.is_demo() && paths.model.is_none() && paths.whisper.is_none();
     let (model, _) = load::model(term, &gpu, &paths, !text_only, &DecodeOptions::default())?;
     let mut tuning = Tuning::read(&path, &gpu.caps().describe())?.unwrap_or_else(|| Tuning::new(&gpu));
-    let all = products(model.llada(), model.hearing().ok(), &args.rows);
+    let all = works(model.llada(), model.hearing().ok(), &args.rows);
     let allowed: Vec<Rounding> = args
         .allow
         .iter()
@@ -77,13 +77,13 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &TuneArgs) -> Result<(
     let bar = term.items("tuning", 0, all.len());
     let mut found: Vec<Entry> = Vec::new();
     let mut stopped = Ok(());
-    for product in all {
+    for work in all {
         // What is measured is kept, whatever happens.
         stopped = interrupt::check();
         if stopped.is_err() {
             break;
         }
-        let entry = tuner.product(product)?;
+        let entry = tuner.measure(work)?;
         tuning.insert(entry.clone());
         found.push(entry);
         bar.inc(1);

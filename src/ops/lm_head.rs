@@ -1,10 +1,13 @@
 //! The output matrix fused with argmax and confidence: logits never exist in memory.
 
-use crate::error::Result;
-use crate::gpu::kernel::{Variant, kernel};
+mod variant;
+
+use crate::error::{Error, Result};
+use crate::gpu::kernel::{Kernel, Variant, kernel};
 use crate::gpu::plan::{Cost, Grid, PlanBuilder};
 use crate::gpu::{DType, Gpu, Matrix, Tensor};
 use crate::ops::matmul::weights_fragment;
+pub use variant::LmHeadVariant;
 
 kernel! {
     /// logits[r, id] = sum_k h[r, k] w[id, k], reduced per group of ids to (best score, id, logit, second score) and (max, sum of exp)
@@ -23,6 +26,32 @@ kernel! {
 }
 
 kernel! {
+    /// as lm_head: 8 GROUPS rows x 4 ids per lane, rows passed between lanes by shuffles
+    LM_HEAD_SHUFFLE = "lm_head_shuffle" {
+        params: LmHeadParams,
+        bindings: [read h, read w, read state, read rows, read id_rules, read noise, write partials],
+        slots: [
+            weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4",
+            noise: "noise_none" | "noise_gumbel" | "noise_given",
+        ],
+        consts: [GROUPS: 4 | 2 | 1],
+    }
+}
+
+kernel! {
+    /// as lm_head: 32 rows x 64 ids per workgroup, tiles staged in workgroup memory
+    LM_HEAD_TILE = "lm_head_tile" {
+        params: LmHeadParams,
+        bindings: [read h, read w, read state, read rows, read id_rules, read noise, write partials],
+        slots: [
+            weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4",
+            noise: "noise_none" | "noise_gumbel" | "noise_given",
+        ],
+        consts: [],
+    }
+}
+
+kernel! {
     /// predictions[r] = (argmax id, softmax probability of that id, gap to the second best), from the partial results in order
     LM_HEAD_MERGE = "lm_head_merge" {
         params: LmHeadMergeParams { n_groups: u32 },
@@ -32,10 +61,6 @@ kernel! {
     }
 }
 
-/// Rows per lane of the kernel.
-const MR: usize = 8;
-/// Columns per lane: 8 reach 0.7 to 0.8 of it on a software adapter (`diffa bench kernels --filter lm_head`).
-const NR: u32 = 4;
 /// Words of one partial result.
 const PARTIAL_WORDS: usize = 8;
 
@@ -79,9 +104,10 @@ impl IdRules {
     }
 }
 
-/// Buffers of the head for a number of candidate rows.
+/// Buffers of the head for a number of candidate rows, and the kernel that they are for.
 #[derive(Debug, Clone)]
 pub struct LmHeadBuffers {
+    variant: LmHeadVariant,
     partials: Tensor,
     n_groups: usize,
     /// `[n_rows, 4]`: id, confidence bits, bits of the gap between the two best logits, 0.
@@ -89,19 +115,32 @@ pub struct LmHeadBuffers {
 }
 
 impl LmHeadBuffers {
-    /// Buffers for `n_rows` candidate rows over `weight` `[vocab, k]`.
+    /// Buffers for `n_rows` candidate rows over `weight` `[vocab, k]`, for the variant that was measured best or
+    /// built in.
+    ///
+    /// Errors: device errors.
     pub fn new(gpu: &Gpu, n_rows: usize, weight: &Matrix) -> Result<LmHeadBuffers> {
-        let n_groups = weight.slabs.iter().map(|s| groups(s.tensor.shape[0], NR)).sum();
+        let variant = LmHeadVariant::choose(gpu, weight.dtype, n_rows, weight.rows, weight.cols);
+        LmHeadBuffers::with(gpu, variant, n_rows, weight)
+    }
+
+    /// The same for a given variant.
+    ///
+    /// Errors: a variant that the device does not allow, device errors.
+    pub fn with(gpu: &Gpu, variant: LmHeadVariant, n_rows: usize, weight: &Matrix) -> Result<LmHeadBuffers> {
+        if !variant.is_possible(gpu.caps()) {
+            let missing = vec![format!("subgroups of eight or more, for the output head `{variant}`")];
+            return Err(Error::Unsupported { missing });
+        }
+        let groups = |rows: usize| rows.div_ceil(variant.ids_per_group());
+        let n_groups = weight.slabs.iter().map(|s| groups(s.tensor.shape[0])).sum();
         Ok(LmHeadBuffers {
+            variant,
             partials: gpu.tensor("lm_head.partials", DType::U32, &[n_rows, n_groups, PARTIAL_WORDS])?,
             n_groups,
             predictions: gpu.tensor("lm_head.predictions", DType::U32, &[n_rows, 4])?,
         })
     }
-}
-
-fn groups(slab_rows: usize, nr: u32) -> usize {
-    slab_rows.div_ceil(64 * nr as usize)
 }
 
 /// Operands of the head.
@@ -140,6 +179,12 @@ pub fn lm_head(plan: &mut PlanBuilder, args: LmHead<'_>, buffers: &LmHeadBuffers
             ("noise_given", temperature, 0, gumbel)
         }
     };
+    let fragments = Variant::fragments(&[weights_fragment(weight.dtype), fragment]);
+    let (kernel, chosen): (&'static Kernel, Variant) = match buffers.variant {
+        LmHeadVariant::Direct { nr } => (&LM_HEAD, fragments.with("MR", 8).with("NR", nr)),
+        LmHeadVariant::Shuffle { groups } => (&LM_HEAD_SHUFFLE, fragments.with("GROUPS", groups)),
+        LmHeadVariant::Tile => (&LM_HEAD_TILE, fragments),
+    };
     let mut first_group = 0;
     for slab in &weight.slabs {
         let [slab_rows, k] = slab.tensor.dims("lm_head")?;
@@ -155,14 +200,11 @@ pub fn lm_head(plan: &mut PlanBuilder, args: LmHead<'_>, buffers: &LmHeadBuffers
             seed,
             temperature,
         };
-        let variant = Variant::fragments(&[weights_fragment(weight.dtype), fragment])
-            .with("MR", MR as u32)
-            .with("NR", NR);
-        let slab_groups = groups(slab_rows, NR);
-        let grid = Grid::over_rows(slab_groups, n_rows, MR);
+        let slab_groups = slab_rows.div_ceil(buffers.variant.ids_per_group());
+        let grid = Grid::over_rows(slab_groups, n_rows, buffers.variant.rows_per_group());
         let cost = Cost { flops: 2 * (n_rows * slab_rows * k) as u64, bytes: slab.tensor.byte_len() };
         let bindings = [hidden, &slab.tensor, args.state, args.rows, args.id_rules, noise, &buffers.partials];
-        plan.dispatch(&LM_HEAD, variant, params, &bindings, grid, cost)?;
+        plan.dispatch(kernel, chosen.clone(), params, &bindings, grid, cost)?;
         first_group += slab_groups;
     }
     let params = LmHeadMergeParams { n_groups: buffers.n_groups as u32 };

@@ -54,6 +54,8 @@ pub static REGISTRY: &[&Kernel] = &[
     &elementwise::GUIDANCE,
     &embed::EMBED,
     &lm_head::LM_HEAD,
+    &lm_head::LM_HEAD_SHUFFLE,
+    &lm_head::LM_HEAD_TILE,
     &lm_head::LM_HEAD_MERGE,
     &select::SELECT,
     &crate::gpu::plan::GATE,

@@ -26,6 +26,14 @@ kernel! {
 const BATCH_WORDS: usize = 16;
 /// Words of each sequence in the state.
 const SEQUENCE_WORDS: usize = 16;
+
+/// A state, as `shaders/select.wgsl` lays it out, of one sequence whose `rows` candidates are all masked; for measuring.
+pub(crate) fn all_masked(rows: usize) -> Vec<u32> {
+    let mut state = vec![0; BATCH_WORDS + SEQUENCE_WORDS];
+    state[BATCH_WORDS] = rows as u32;
+    state
+}
+
 /// Words before the commits in a report.
 pub const REPORT_HEADER_WORDS: usize = 8;
 /// Words of one commit in a report: answer row, id, confidence bits.

@@ -84,7 +84,7 @@ pub fn reference(kernel: &str) -> Option<Reference> {
         "guidance" => rows::guidance,
         "embed" => rows::embed,
         "gate" => rows::gate,
-        "lm_head" => head::lm_head,
+        "lm_head" | "lm_head_shuffle" | "lm_head_tile" => head::lm_head,
         "lm_head_merge" => head::lm_head_merge,
         "select" => select::select,
         "peak_copy" => peak::peak_copy,

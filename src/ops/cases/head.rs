@@ -4,10 +4,11 @@
 
 use super::{Case, Fill, Random};
 use crate::gpu::DType;
-use crate::gpu::kernel::Variant;
-use crate::gpu::plan::{Cost, Grid};
+use crate::gpu::kernel::{Kernel, Variant};
+use crate::gpu::plan::Cost;
 use crate::ops::lm_head::{
-    IdRules, LM_HEAD, LM_HEAD_MERGE, LmHead, LmHeadBuffers, LmHeadMergeParams, LmHeadParams, Noise, lm_head,
+    IdRules, LM_HEAD, LM_HEAD_MERGE, LM_HEAD_SHUFFLE, LM_HEAD_TILE, LmHead, LmHeadBuffers, LmHeadMergeParams,
+    LmHeadVariant, Noise, lm_head,
 };
 use crate::ops::matmul::{weights_dtype, weights_fragment};
 use crate::quant::{BLOCK, QuantFormat};
@@ -16,6 +17,17 @@ use crate::quant::{BLOCK, QuantFormat};
 const PREDICTION: &[DType] = &[DType::U32, DType::F32, DType::F32, DType::U32];
 const BATCH_WORDS: usize = 16;
 const SEQUENCE_WORDS: usize = 16;
+
+const KERNELS: [&Kernel; 3] = [&LM_HEAD, &LM_HEAD_SHUFFLE, &LM_HEAD_TILE];
+
+fn blocking(kernel: &Kernel, variant: &Variant) -> LmHeadVariant {
+    let number = |name: &str| variant.consts.iter().find(|(n, _)| *n == name).map_or(1, |(_, value)| *value);
+    match kernel.name {
+        "lm_head_shuffle" => LmHeadVariant::Shuffle { groups: number("GROUPS") },
+        "lm_head_tile" => LmHeadVariant::Tile,
+        _ => LmHeadVariant::Direct { nr: number("NR") },
+    }
+}
 
 /// How ids are drawn in a case.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,8 +65,8 @@ pub struct Head {
     pub noise: HeadNoise,
     /// Special ids.
     pub rules: IdRules,
-    /// Columns per lane; `None`: through the op, which picks.
-    pub nr: Option<u32>,
+    /// Which kernel; `None`: the op picks.
+    pub how: Option<LmHeadVariant>,
 }
 
 impl Default for Head {
@@ -71,7 +83,7 @@ impl Default for Head {
             forwards: vec![0],
             noise: HeadNoise::None,
             rules: IdRules::default(),
-            nr: Some(8),
+            how: Some(LmHeadVariant::Direct { nr: 8 }),
         }
     }
 }
@@ -97,11 +109,18 @@ pub fn head_case(head: Head) -> Case {
     };
     let mut rules = vec![head.rules.banned.len() as u32, head.rules.low_confidence.len() as u32];
     rules.extend(head.rules.banned.iter().chain(&head.rules.low_confidence));
-    let variant = Variant::fragments(&[weights, fragment]).with("MR", 8).with("NR", head.nr.unwrap_or(4));
+    let fragments = Variant::fragments(&[weights, fragment]);
+    let (kernel, variant) = match head.how {
+        Some(LmHeadVariant::Direct { nr }) => ("lm_head", fragments.with("MR", 8).with("NR", nr)),
+        Some(LmHeadVariant::Shuffle { groups }) => ("lm_head_shuffle", fragments.with("GROUPS", groups)),
+        Some(LmHeadVariant::Tile) => ("lm_head_tile", fragments),
+        // Whichever the op picks, the merge ends it.
+        None => ("lm_head_merge", Variant::default()),
+    };
     let name = format!("{n_rows} x {vocab} x {}: {}", head.k, head.name);
-    let (nr, block_length, k, chosen) = (head.nr, head.block_length, head.k, variant.clone());
+    let (how, block_length, k) = (head.how, head.block_length, head.k);
     let noise_shape = if fragment == "noise_given" { [n_rows, vocab] } else { [1, 1] };
-    Case::new("lm_head", variant, name)
+    Case::new(kernel, variant, name)
         .input("h", DType::F32, &[n_rows, k], head.hidden)
         .matrix(head.dtype, [vocab, k], head.weight, &head.slabs)
         .words("state", state)
@@ -115,57 +134,27 @@ pub fn head_case(head: Head) -> Case {
         .tolerance(1e-6, 2e-5)
         .dispatching(move |plan, o| {
             let weight = o.matrix(1);
-            let Some(nr) = nr else {
-                let noise = match fragment {
-                    "noise_gumbel" => Noise::Gumbel { temperature, seed },
-                    "noise_given" => Noise::Given { temperature, gumbel: o.input(5) },
-                    _ => Noise::None,
-                };
-                let mut buffers = LmHeadBuffers::new(plan.gpu(), n_rows, weight)?;
-                buffers.predictions = o.output(0).clone();
-                let args = LmHead {
-                    hidden: o.input(0),
-                    n_rows,
-                    weight,
-                    state: o.input(2),
-                    rows: o.input(3),
-                    id_rules: o.input(4),
-                    block_length,
-                    noise,
-                };
-                return lm_head(plan, args, &buffers);
+            let noise = match fragment {
+                "noise_gumbel" => Noise::Gumbel { temperature, seed },
+                "noise_given" => Noise::Given { temperature, gumbel: o.input(5) },
+                _ => Noise::None,
             };
-            let ids_per_group = 64 * nr as usize;
-            let n_groups: usize =
-                weight.slabs.iter().map(|s| s.tensor.shape[0].div_ceil(ids_per_group)).sum();
-            let partials = plan.gpu().tensor("partials", DType::U32, &[n_rows, n_groups, 8])?;
-            let mut first_group = 0;
-            for slab in &weight.slabs {
-                let slab_rows = slab.tensor.shape[0];
-                let params = LmHeadParams {
-                    n_rows: n_rows as u32,
-                    k: k as u32,
-                    vocab: vocab as u32,
-                    slab_rows: slab_rows as u32,
-                    first_id: slab.first_row as u32,
-                    first_group: first_group as u32,
-                    n_groups: n_groups as u32,
-                    block_length: block_length as u32,
-                    seed,
-                    temperature,
-                };
-                let groups = slab_rows.div_ceil(ids_per_group);
-                let cost = Cost { flops: 2 * (n_rows * slab_rows * k) as u64, bytes: slab.tensor.byte_len() };
-                let bindings =
-                    [o.input(0), &slab.tensor, o.input(2), o.input(3), o.input(4), o.input(5), &partials];
-                let grid = Grid::over_rows(groups, n_rows, 8);
-                plan.dispatch(&LM_HEAD, chosen.clone(), params, &bindings, grid, cost)?;
-                first_group += groups;
-            }
-            let params = LmHeadMergeParams { n_groups: n_groups as u32 };
-            let bindings = [&partials, o.input(4), o.output(0)];
-            let grid = [n_rows as u32, 1, 1];
-            plan.dispatch(&LM_HEAD_MERGE, Variant::default(), params, &bindings, grid, Cost::default())
+            let mut buffers = match how {
+                Some(how) => LmHeadBuffers::with(plan.gpu(), how, n_rows, weight)?,
+                None => LmHeadBuffers::new(plan.gpu(), n_rows, weight)?,
+            };
+            buffers.predictions = o.output(0).clone();
+            let args = LmHead {
+                hidden: o.input(0),
+                n_rows,
+                weight,
+                state: o.input(2),
+                rows: o.input(3),
+                id_rules: o.input(4),
+                block_length,
+                noise,
+            };
+            lm_head(plan, args, &buffers)
         })
 }
 
@@ -217,7 +206,7 @@ fn rules(banned: &[u32], low_confidence: &[u32]) -> IdRules {
 
 /// The head over `n_rows` masked rows of one sequence, bf16, without noise: through the op, and in every variant.
 pub(super) fn output(n_rows: usize, k: usize, slabs: &[usize]) -> (Case, Vec<Case>) {
-    let head = |nr| {
+    let head = |how| {
         head_case(Head {
             hidden: Fill::Normal(1.0),
             weight: Fill::Normal(0.05),
@@ -226,29 +215,33 @@ pub(super) fn output(n_rows: usize, k: usize, slabs: &[usize]) -> (Case, Vec<Cas
             k,
             block_length: n_rows,
             live: vec![n_rows],
-            nr,
+            how,
             ..Head::default()
         })
     };
     let plain = Variant::fragments(&["weights_bf16", "noise_none"]).fragments;
-    let variants = LM_HEAD.variants().into_iter().filter(|variant| variant.fragments == plain);
-    let nr = |variant: Variant| variant.consts.iter().find(|(name, _)| *name == "NR").map(|(_, nr)| *nr);
-    (head(None), variants.map(|variant| head(nr(variant))).collect())
+    let variants = KERNELS.into_iter().flat_map(|kernel| {
+        let fitting = kernel.variants().into_iter().filter(|variant| variant.fragments == plain);
+        fitting.map(|variant| head(Some(blocking(kernel, &variant)))).collect::<Vec<_>>()
+    });
+    (head(None), variants.collect())
 }
 
 pub(super) fn cases() -> Vec<Case> {
+    use LmHeadVariant::*;
     let mut all = Vec::new();
-    for variant in LM_HEAD.variants() {
+    let variants = |kernel: &'static Kernel| kernel.variants().into_iter().map(move |v| (kernel, v));
+    for (kernel, variant) in KERNELS.into_iter().flat_map(variants) {
         let dtype = weights_dtype(variant.fragments[0]);
         let quantized = matches!(dtype, DType::Q(_));
         let k = |dense: usize| if quantized { dense.next_multiple_of(BLOCK) } else { dense };
-        let nr = variant.consts.iter().find(|(name, _)| *name == "NR").map(|(_, value)| *value);
+        let how = Some(blocking(kernel, &variant));
         let noise = |n: usize| match variant.fragments[1] {
             "noise_gumbel" => HeadNoise::Gumbel(0.7, 1234),
             "noise_given" => HeadNoise::Given(0.7, gumbel(n, 5)),
             _ => HeadNoise::None,
         };
-        let plain = Head { dtype, nr, k: k(8), ..Head::default() };
+        let plain = Head { dtype, how, k: k(8), ..Head::default() };
         all.push(head_case(Head {
             name: "one row, fewer ids than a group".into(),
             noise: noise(5),
@@ -281,13 +274,20 @@ pub(super) fn cases() -> Vec<Case> {
     }
     for noise in [HeadNoise::None, HeadNoise::Gumbel(0.5, 9), HeadNoise::Given(0.5, gumbel(6 * 200, 6))] {
         all.push(head_case(Head {
-            name: "through the op".into(),
+            name: format!(
+                "through the op, {}",
+                match noise {
+                    HeadNoise::None => "none",
+                    HeadNoise::Gumbel(..) => "gumbel",
+                    HeadNoise::Given(..) => "given",
+                }
+            ),
             slabs: vec![128, 72],
             block_length: 6,
             live: vec![6],
             noise,
             rules: rules(&[3], &[]),
-            nr: None,
+            how: None,
             ..Head::default()
         }));
     }
@@ -302,7 +302,9 @@ pub(super) fn cases() -> Vec<Case> {
         live: vec![block_length],
         ..Head::default()
     };
-    all.push(head_case(real("demo", DType::Bf16, &[1484], 192, 16)).bench(false));
+    for how in [Direct { nr: 8 }, Shuffle { groups: 2 }, Tile].map(Some) {
+        all.push(head_case(Head { how, ..real("demo", DType::Bf16, &[1484], 192, 16) }).bench(false));
+    }
     for dtype in [DType::Bf16, DType::Q(QuantFormat::Q8_0)] {
         all.push(head_case(real("an eighth of LLaDA-8B's", dtype, &[15_808], 4096, 32)).bench(true));
     }

@@ -1,0 +1,54 @@
+// head: what the kernels of the output matrix do with a logit. Expects `params`, `state`, `rows`, `id_rules` and
+// `partials` of lm_head, lib/partial and a noise fragment.
+// @use partial
+// @use random
+
+// Of the state laid out in select.wgsl: first sequence, words of each; live rows, forwards, answer row.
+const SEQUENCES: u32 = 16u;
+const SEQUENCE_WORDS: u32 = 16u;
+const LIVE: u32 = 0u;
+const NFE: u32 = 3u;
+const ANSWER_ROW: u32 = 4u;
+
+fn is_banned(id: u32) -> bool {
+    for (var i = 0u; i < id_rules[0]; i++) { if (id_rules[2u + i] == id) { return true; } }
+    return false;
+}
+
+fn is_low_confidence(id: u32) -> bool {
+    for (var i = 0u; i < id_rules[1]; i++) { if (id_rules[2u + id_rules[0] + i] == id) { return true; } }
+    return false;
+}
+
+// True if one of the candidate rows from `row0` on is still masked.
+fn is_any_live(row0: u32, n: u32) -> bool {
+    var live = false;
+    for (var row = row0; row < min(row0 + n, params.n_rows); row++) {
+        let sequence = row / params.block_length;
+        live = live || row % params.block_length < state[SEQUENCES + sequence * SEQUENCE_WORDS + LIVE];
+    }
+    return live;
+}
+
+// A candidate row: its number, its place in the answer, forwards so far.
+struct Candidate { row: u32, answer_row: u32, forward: u32 }
+
+fn candidate(row: u32) -> Candidate {
+    let sequence = SEQUENCES + row / params.block_length * SEQUENCE_WORDS;
+    return Candidate(row, rows[row] - state[sequence + ANSWER_ROW], state[sequence + NFE]);
+}
+
+// One logit; of a column past the slab or a banned id, none.
+fn partial_of(its: Candidate, col: u32, logit: f32) -> Partial {
+    let id = params.first_id + col;
+    if (col >= params.slab_rows || is_banned(id)) { return empty_partial(); }
+    let score = perturbed(logit, its.row, its.answer_row, its.forward, id);
+    let counted = !is_low_confidence(id);
+    return Partial(score, id, logit, -3.0e38, select(-3.0e38, logit, counted), select(0.0, 1.0, counted));
+}
+
+fn store_partial(row: u32, group: u32, all: Partial) {
+    let at = (row * params.n_groups + params.first_group + group) * 2u;
+    partials[at] = vec4<u32>(bitcast<u32>(all.score), all.id, bitcast<u32>(all.logit), bitcast<u32>(all.second));
+    partials[at + 1u] = vec4<u32>(bitcast<u32>(all.top), bitcast<u32>(all.sum), 0u, 0u);
+}

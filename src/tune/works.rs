@@ -1,0 +1,231 @@
+//! What is measured: the operations of a model whose kernel can be chosen, each with operands of real sizes.
+
+use crate::error::Result;
+use crate::gpu::plan::{Plan, PlanBuilder};
+use crate::gpu::{Caps, DType, Gpu, Matrix, Tensor};
+use crate::model::{Hearing, Llada};
+use crate::ops::Rounding;
+use crate::ops::attention::{Attention, AttentionVariant, attention_with};
+use crate::ops::lm_head::{IdRules, LmHead, LmHeadBuffers, LmHeadVariant, Noise, lm_head};
+use crate::ops::matmul::{Matmul, MatmulVariant, matmul_with};
+use crate::ops::select::all_masked;
+
+/// Columns of a product that are measured at most: groups of columns do not depend on each other.
+const SAMPLE_COLUMNS: usize = 4096;
+/// Ids of a head that are measured at most, for the same reason.
+const SAMPLE_IDS: usize = 16_384;
+/// Keys that a block attends to at least: a 30 s clip and a question.
+const CONTEXT: usize = 512;
+/// Candidate rows of a head at most: a few blocks.
+const MOST_CANDIDATES: usize = 128;
+
+/// One product of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Product {
+    /// Type of the weights.
+    pub dtype: DType,
+    /// Rows of the activations.
+    pub rows: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// Inner length.
+    pub k: usize,
+}
+
+/// One attention of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Attending {
+    /// Queries.
+    pub rows: usize,
+    /// Keys.
+    pub keys: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads.
+    pub n_kv_heads: usize,
+    /// Size of one head.
+    pub head_dim: usize,
+}
+
+/// The output head of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Output {
+    /// Type of the weights.
+    pub dtype: DType,
+    /// Candidate rows.
+    pub rows: usize,
+    /// Ids.
+    pub vocab: usize,
+    /// Inner length.
+    pub k: usize,
+}
+
+/// An operation whose kernel can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Work {
+    /// A matrix product.
+    Product(Product),
+    /// An attention.
+    Attention(Attending),
+    /// The output head.
+    Head(Output),
+}
+
+/// The works of a model at these numbers of rows, each once: those of the language model at all of `rows` (its head
+/// at no more than a few blocks), those of the encoder at its one window.
+pub fn works(llada: &Llada, hearing: Option<&Hearing>, rows: &[usize]) -> Vec<Work> {
+    let mut all = Vec::new();
+    let config = llada.config();
+    for &rows in rows {
+        all.extend(llada.block_matrices().map(|matrix| {
+            Work::Product(Product { dtype: matrix.dtype, rows, n: matrix.rows, k: matrix.cols })
+        }));
+        all.push(Work::Attention(Attending {
+            rows,
+            keys: rows.max(CONTEXT),
+            n_heads: config.n_heads,
+            n_kv_heads: config.n_kv_heads,
+            head_dim: config.head_dim,
+        }));
+        let head = llada.head();
+        if rows <= MOST_CANDIDATES {
+            all.push(Work::Head(Output { dtype: head.dtype, rows, vocab: head.rows, k: head.cols }));
+        }
+    }
+    if let Some(hearing) = hearing {
+        let config = hearing.encoder().config();
+        let rows = config.max_source_positions;
+        let (dtype, shapes) = hearing.encoder().matrix_shapes();
+        all.extend(shapes.map(|[n, k]| Work::Product(Product { dtype, rows, n, k })));
+        let (n_heads, head_dim) = (config.n_heads, config.head_dim());
+        all.push(Work::Attention(Attending { rows, keys: rows, n_heads, n_kv_heads: n_heads, head_dim }));
+    }
+    all.sort();
+    let mut known = std::collections::BTreeSet::new();
+    all.retain(|work| known.insert(work.key()));
+    all
+}
+
+impl Work {
+    /// The key of the choice.
+    pub fn key(&self) -> String {
+        match *self {
+            Work::Product(Product { dtype, rows, n, k }) => MatmulVariant::key(dtype, rows, n, k),
+            Work::Attention(Attending { rows, n_heads, head_dim, .. }) => {
+                AttentionVariant::key(rows, n_heads, head_dim)
+            }
+            Work::Head(Output { dtype, rows, vocab, k }) => LmHeadVariant::key(dtype, rows, vocab, k),
+        }
+    }
+
+    /// Name of the built-in choice.
+    pub fn built_in(&self, caps: &Caps) -> String {
+        match *self {
+            Work::Product(Product { rows, n, k, .. }) => {
+                MatmulVariant::default_for(caps, rows, n, k).to_string()
+            }
+            Work::Attention(Attending { rows, head_dim, .. }) => {
+                AttentionVariant::default_for(caps, rows, head_dim).to_string()
+            }
+            Work::Head(Output { rows, .. }) => LmHeadVariant::default_for(caps, rows).to_string(),
+        }
+    }
+
+    /// A plan for every candidate, by name; of the variants that round, those in `allowed`. All work on zeros.
+    pub(super) fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<(String, Plan)>> {
+        match self {
+            Work::Product(product) => product.plans(gpu, allowed),
+            Work::Attention(attending) => attending.plans(gpu, allowed),
+            Work::Head(output) => output.plans(gpu),
+        }
+    }
+}
+
+/// Rows of a matrix that fit one binding, at most `n`.
+fn fitting(gpu: &Gpu, dtype: DType, n: usize, k: usize) -> usize {
+    let fit = gpu.caps().max_slab_bytes() / dtype.row_bytes(k).max(1) as u64;
+    n.min(fit as usize).max(1)
+}
+
+/// Zeros of the shapes of one product.
+pub(super) struct Factors {
+    x: Tensor,
+    weight: Matrix,
+    out: Tensor,
+    rows: usize,
+}
+
+impl Factors {
+    pub(super) fn new(gpu: &Gpu, Product { dtype, rows, n, k }: Product) -> Result<Factors> {
+        let n = fitting(gpu, dtype, n, k);
+        Ok(Factors {
+            x: gpu.tensor("tune.x", DType::F32, &[rows, k])?,
+            weight: Matrix::from_tensor(gpu.tensor("tune.w", dtype, &[n, k])?)?,
+            out: gpu.tensor("tune.out", DType::F32, &[rows, n])?,
+            rows,
+        })
+    }
+
+    pub(super) fn plan(&self, gpu: &Gpu, variant: MatmulVariant) -> Result<Plan> {
+        let mut plan = PlanBuilder::new(gpu, "tune");
+        matmul_with(&mut plan, variant, Matmul::new(&self.x, self.rows, &self.weight, &self.out))?;
+        plan.freeze()
+    }
+}
+
+impl Product {
+    fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<(String, Plan)>> {
+        let Product { dtype, rows, n, k } = *self;
+        let factors = Factors::new(gpu, Product { n: n.min(SAMPLE_COLUMNS), ..*self })?;
+        let candidates = MatmulVariant::candidates(gpu.caps(), dtype, [rows, n, k], allowed);
+        candidates.into_iter().map(|v| Ok((v.to_string(), factors.plan(gpu, v)?))).collect()
+    }
+}
+
+impl Attending {
+    fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<(String, Plan)>> {
+        let Attending { rows, keys, n_heads, n_kv_heads, head_dim } = *self;
+        let tensor = |name, rows, heads| gpu.tensor(name, DType::F32, &[rows, heads * head_dim]);
+        let (q, out) = (tensor("tune.q", rows, n_heads)?, tensor("tune.out", rows, n_heads)?);
+        let (k, v) = (tensor("tune.k", keys, n_kv_heads)?, tensor("tune.v", keys, n_kv_heads)?);
+        let (kv_rows, q, out) = ((0, keys), (&q, 0, rows), (&out, 0));
+        let args = Attention { q, k: &k, v: &v, kv_rows, n_heads, n_kv_heads, head_dim, out };
+        let candidates = AttentionVariant::candidates(gpu.caps(), rows, head_dim, allowed);
+        let plan = |variant: AttentionVariant| {
+            let mut plan = PlanBuilder::new(gpu, "tune");
+            attention_with(&mut plan, variant, args)?;
+            Ok((variant.to_string(), plan.freeze()?))
+        };
+        candidates.into_iter().map(plan).collect()
+    }
+}
+
+impl Output {
+    fn plans(&self, gpu: &Gpu) -> Result<Vec<(String, Plan)>> {
+        let Output { dtype, rows: n_rows, vocab, k } = *self;
+        let n = fitting(gpu, dtype, vocab.min(SAMPLE_IDS), k);
+        let weight = Matrix::from_tensor(gpu.tensor("tune.w", dtype, &[n, k])?)?;
+        let hidden = gpu.tensor("tune.hidden", DType::F32, &[n_rows, k])?;
+        let words = all_masked(n_rows);
+        let state = gpu.tensor_from("tune.state", DType::U32, &[words.len()], &words)?;
+        let rows = gpu.tensor("tune.rows", DType::U32, &[n_rows])?;
+        let id_rules = IdRules::default().upload(gpu)?;
+        let args = LmHead {
+            hidden: &hidden,
+            n_rows,
+            weight: &weight,
+            state: &state,
+            rows: &rows,
+            id_rules: &id_rules,
+            block_length: n_rows,
+            noise: Noise::None,
+        };
+        let plan = |variant: LmHeadVariant| {
+            let buffers = LmHeadBuffers::with(gpu, variant, n_rows, &weight)?;
+            let mut plan = PlanBuilder::new(gpu, "tune");
+            lm_head(&mut plan, args, &buffers)?;
+            Ok((variant.to_string(), plan.freeze()?))
+        };
+        LmHeadVariant::candidates(gpu.caps(), n_rows).into_iter().map(plan).collect()
+    }
+}
