@@ -66,7 +66,9 @@ fn kernels_are_measured_in_every_variant_and_checked() {
         assert!(row["spread"].as_f64().unwrap() >= 0.0, "{name}");
         assert!((row["gflop"].as_f64().unwrap() - 2.0 * 3.0 * 192.0 * 192.0 / 1e9).abs() < 1e-12, "{name}");
         let error = row["error"].as_f64().unwrap_or_else(|| panic!("{name} was not checked"));
-        assert!((0.0..1e-5).contains(&error), "{name}: error {error}");
+        // Matrix units take f16 factors: 11 bits of each.
+        let limit = if name.contains("matmul_coop") { 2e-3 } else { 1e-5 };
+        assert!((0.0..limit).contains(&error), "{name}: error {error}");
     }
     let chosen: Vec<&Value> = found.iter().filter(|row| row["chosen"] == true).collect();
     assert_eq!(chosen.len(), 1, "the op's choice");
