@@ -153,7 +153,10 @@ pub fn log_mel(
     top: &Tensor,
     out: &Tensor,
 ) -> Result<()> {
-    if tables.n_fft == N_FAST {
+    let [n_frames, _] = power.dims("log_mel")?;
+    // Rounded up as scratch is. Devices with tiny bindings take the plain transform.
+    let columns = 4 * (n_frames * COLUMNS * 2).next_power_of_two() as u64;
+    if tables.n_fft == N_FAST && columns <= plan.gpu().caps().max_slab_bytes() {
         stft_fast(plan, samples, tables, power)?;
     } else {
         stft_power(plan, samples, tables, power)?;
