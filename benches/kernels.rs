@@ -33,6 +33,11 @@ fn main() {
         if planned.case.bench_only && once || planned.flops.is_some() && too_slow && !planned.through_op {
             continue;
         }
+        let caps = gpu.caps();
+        if let Some(need) = planned.case.needs().into_iter().find(|need| !need.is_met(caps)) {
+            println!("{} / {}: not on this device, for want of {need}", planned.name, planned.variant());
+            continue;
+        }
         let mut runner = None;
         let mut last = None;
         criterion.bench_function(&format!("{} / {}", planned.name, planned.variant()), |bencher| {
