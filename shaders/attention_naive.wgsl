@@ -1,7 +1,8 @@
 // attention_naive: out[q] = softmax(q k^T * scale) v, per head, over all keys (bidirectional, no mask)
-// One lane per query and head, any head size; `out` is the accumulator. The reference and the fallback
-// for head sizes that are no multiple of 4. Dispatch: linear over ceil(n_q * n_heads / WG).
-// @use grid
+// One workgroup per query and head, any head size: each lane scores a key of 64, then adds up elements of the head
+// in `out`. The reference and the fallback for head sizes that are no multiple of 4. Loops stay short: software
+// drivers end all loops of a lane after 65,535 rounds. Dispatch: linear over n_q * n_heads.
+// @use grid, reduce
 
 const WG: u32 = 64u;
 
@@ -16,11 +17,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read>       v:   array<f32>;   // [.., n_kv_heads * head_dim]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;   // [.., n_heads * head_dim]
 
-fn score(q_at: u32, k_at: u32) -> f32 {
-    var dot = 0.0;
-    for (var d = 0u; d < params.head_dim; d++) { dot = fma(q[q_at + d], k[k_at + d], dot); }
-    return dot * params.scale;
-}
+var<workgroup> weights: array<f32, WG>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -28,7 +25,7 @@ fn main(
     @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
+    let i = linear_group(group, n_groups);
     if (i >= params.n_q * params.n_heads) { return; }
     let row = i / params.n_heads;
     let head = i % params.n_heads;
@@ -39,15 +36,33 @@ fn main(
     let kv_at = params.kv_row0 * kv_stride + kv_head * params.head_dim;
 
     var top = -3.0e38;
-    for (var j = 0u; j < params.n_kv; j++) { top = max(top, score(q_at, kv_at + j * kv_stride)); }
-    for (var d = 0u; d < params.head_dim; d++) { out[out_at + d] = 0.0; }
-    var sum = 0.0;
-    for (var j = 0u; j < params.n_kv; j++) {
-        let p = exp(score(q_at, kv_at + j * kv_stride) - top);
-        sum += p;
-        for (var d = 0u; d < params.head_dim; d++) {
-            out[out_at + d] = fma(p, v[kv_at + j * kv_stride + d], out[out_at + d]);
+    var sum = 0.0;   // over the lane's own keys
+    for (var key0 = 0u; key0 < params.n_kv; key0 += WG) {
+        let keys = min(WG, params.n_kv - key0);
+        var score = -3.0e38;
+        if (lane < keys) {
+            var product = 0.0;
+            let k_at = kv_at + (key0 + lane) * kv_stride;
+            for (var d = 0u; d < params.head_dim; d++) { product = fma(q[q_at + d], k[k_at + d], product); }
+            score = product * params.scale;
         }
+        let new_top = max(top, reduce_max(lane, score));
+        let keep = exp(top - new_top);
+        let weight = select(0.0, exp(score - new_top), lane < keys);
+        top = new_top;
+        sum = fma(sum, keep, weight);
+        weights[lane] = weight;
+        workgroupBarrier();
+        for (var d = lane; d < params.head_dim; d += WG) {
+            var total = 0.0;
+            if (key0 > 0u) { total = out[out_at + d] * keep; }
+            for (var j = 0u; j < keys; j++) {
+                total = fma(weights[j], v[kv_at + (key0 + j) * kv_stride + d], total);
+            }
+            out[out_at + d] = total;
+        }
+        workgroupBarrier();
     }
-    for (var d = 0u; d < params.head_dim; d++) { out[out_at + d] = out[out_at + d] / sum; }
+    let all = reduce_add(lane, sum);
+    for (var d = lane; d < params.head_dim; d += WG) { out[out_at + d] /= all; }
 }

@@ -1,7 +1,7 @@
 // lm_head_shuffle: as lm_head, for software adapters whose lanes can exchange values: 8 GROUPS rows x 4 ids per lane,
 //   rows read by one lane each and passed on by shuffles.
 // Dispatch per slab: [ceil(slab_rows / 256), ceil(n_rows / (8 GROUPS)), 1]. k must be a multiple of 8.
-// @use head, shuffle
+// @use head, shuffle_block
 // @slot weights
 // @slot noise
 
@@ -24,8 +24,8 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> partials:    array<vec4<u32>>;   // [n_rows, n_groups, 2]
 
 var<workgroup> lanes: array<array<Partial, 64>, 8>;
-// Logits after the products, where loops that are not unrolled may pick them.
-var<private> logits: array<Rows8, GROUPS>;
+
+fn activations(i: u32) -> vec4<f32> { return h[i]; }
 
 // The row of group `g` that this lane reads: where it begins.
 fn row_at(row0: u32, g: u32, lane: u32) -> u32 {
@@ -37,53 +37,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row0 = group.y * 8u * GROUPS;
     let k8 = select(0u, params.k / 8u, is_any_live(row0, 8u * GROUPS));
     let first_col = group.x * 256u + lane;
-    let last = params.slab_rows - 1u;
-    let w0 = row8(min(first_col, last), params.k);
-    let w1 = row8(min(first_col + 64u, last), params.k);
-    let w2 = row8(min(first_col + 128u, last), params.k);
-    let w3 = row8(min(first_col + 192u, last), params.k);
-    let h0 = row_at(row0, 0u, lane);
-    let h1 = row_at(row0, 1u, lane);
-    let h2 = row_at(row0, 2u, lane);
-    let h3 = row_at(row0, 3u, lane);
-
-    var sums0: Rows8;
-    var sums1: Rows8;
-    var sums2: Rows8;
-    var sums3: Rows8;
-    for (var k = 0u; k < k8; k++) {
-        let c0 = weights8(w0, k, params.k);
-        let c1 = weights8(w1, k, params.k);
-        let c2 = weights8(w2, k, params.k);
-        let c3 = weights8(w3, k, params.k);
-        let lo = transpose(mat4x4<f32>(c0.lo, c1.lo, c2.lo, c3.lo));
-        let hi = transpose(mat4x4<f32>(c0.hi, c1.hi, c2.hi, c3.hi));
-        add_products(&sums0, h[h0 + 2u * k], lo);
-        add_products(&sums0, h[h0 + 2u * k + 1u], hi);
-        if (GROUPS > 1u) {
-            add_products(&sums1, h[h1 + 2u * k], lo);
-            add_products(&sums1, h[h1 + 2u * k + 1u], hi);
-        }
-        if (GROUPS > 2u) {
-            add_products(&sums2, h[h2 + 2u * k], lo);
-            add_products(&sums2, h[h2 + 2u * k + 1u], hi);
-            add_products(&sums3, h[h3 + 2u * k], lo);
-            add_products(&sums3, h[h3 + 2u * k + 1u], hi);
-        }
-    }
-
-    logits[0] = sums0;
-    if (GROUPS > 1u) { logits[1u % GROUPS] = sums1; }
-    if (GROUPS > 2u) {
-        logits[2u % GROUPS] = sums2;
-        logits[3u % GROUPS] = sums3;
-    }
+    let ids = min(vec4<u32>(first_col) + vec4<u32>(0u, 64u, 128u, 192u), vec4<u32>(params.slab_rows - 1u));
+    let w_at = vec4<u32>(row8(ids.x, params.k), row8(ids.y, params.k), row8(ids.z, params.k), row8(ids.w, params.k));
+    let h_at = vec4<u32>(row_at(row0, 0u, lane), row_at(row0, 1u, lane), row_at(row0, 2u, lane), row_at(row0, 3u, lane));
+    multiply(h_at, w_at, k8, params.k);
     for (var g = 0u; g < GROUPS; g++) {
         for (var r = 0u; r < 8u; r++) {
             let its = candidate(min(row0 + 8u * g + r, params.n_rows - 1u));
             var mine = empty_partial();
             for (var c = 0u; c < 4u; c++) {
-                mine = merge(mine, partial_of(its, first_col + 64u * c, logits[g][r][c]));
+                mine = merge(mine, partial_of(its, first_col + 64u * c, block[g][r][c]));
             }
             lanes[r][lane] = mine;
         }

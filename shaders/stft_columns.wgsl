@@ -1,4 +1,4 @@
-// stft_columns: columns[f, k1, n2] = exp(-2 pi i n2 k1 / 400) sum_n1 window[n] x[f * hop + n - 200] exp(-2 pi i n1 k1 / 16)
+// stft_columns: columns[f, k1, n2] = exp(-2 pi i n2 k1 / 400) sum_n1 window[n] x[(frame0 + f) * hop + n - 200] exp(-2 pi i n1 k1 / 16)
 //   with n = 25 n1 + n2, reflection at both ends of the window of samples, k1 = 0 .. 8.
 // The first half of a transform of 400 = 16 x 25 points; stft_rows is the second. Samples are real, so k1 = 9 .. 15
 // would be conjugates. One lane per frame and n2, all in registers. Dispatch: linear over ceil(25 n_frames / WG).
@@ -14,7 +14,7 @@ const C1: f32 = 0.92387953251128674;
 const C2: f32 = 0.70710678118654752;
 const C3: f32 = 0.38268343236508977;
 
-struct Params { n_frames: u32, n_samples: u32, hop: u32 }
+struct Params { n_frames: u32, n_samples: u32, hop: u32, frame0: u32 }
 
 @group(0) @binding(0) var<uniform>             params:  Params;
 @group(0) @binding(1) var<storage, read>       samples: array<f32>;         // [n_samples], zero-padded
@@ -46,7 +46,7 @@ fn main(
     let frame = i / N2;
     let n2 = i % N2;
     var x: array<f32, N1>;
-    for (var n1 = 0u; n1 < N1; n1++) { x[n1] = windowed(frame, N2 * n1 + n2); }
+    for (var n1 = 0u; n1 < N1; n1++) { x[n1] = windowed(params.frame0 + frame, N2 * n1 + n2); }
 
     // Even k1: the transform of 8 points of x[n] + x[n + 8]; of it the even ones: of 4 points, folded again.
     let e = array<f32, 8>(x[0] + x[8], x[1] + x[9], x[2] + x[10], x[3] + x[11],

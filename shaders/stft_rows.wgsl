@@ -14,12 +14,12 @@ const C2: f32 = -0.80901699437494742;
 const S1: f32 = 0.95105651629515357;
 const S2: f32 = 0.58778525229247313;
 
-struct Params { n_frames: u32 }
+struct Params { n_frames: u32, frame0: u32 }
 
 @group(0) @binding(0) var<uniform>             params:  Params;
 @group(0) @binding(1) var<storage, read>       columns: array<vec2<f32>>;   // [n_frames, 9, 25] (re, im)
 @group(0) @binding(2) var<storage, read>       circle:  array<vec2<f32>>;   // [400] (cos, sin) of 2 pi n / 400
-@group(0) @binding(3) var<storage, read_write> power:   array<f32>;         // [n_frames, 201]
+@group(0) @binding(3) var<storage, read_write> power:   array<f32>;         // [.., 201]
 
 alias Five = array<vec2<f32>, 5>;
 
@@ -74,7 +74,7 @@ fn main(
 ) {
     let i = linear_group(group, n_groups) * WG + lane;
     if (i >= params.n_frames * K1) { return; }
-    let frame = i / K1;
+    let frame = params.frame0 + i / K1;
     let k1 = i % K1;
     let at = i * N2;
     let b0 = over_a(at, 0u);

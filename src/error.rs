@@ -67,8 +67,8 @@ pub enum Error {
     /// No adapter could be opened.
     #[error("{0}")]
     Adapter(String),
-    /// A device, the caller's or our own, lacks something that no kernel can do without.
-    #[error("this device cannot run diffa; it lacks: {}", missing.join(", "))]
+    /// A device, the caller's or our own, lacks something that no kernel, or the kernel asked for, can do without.
+    #[error("this device lacks what is asked of it: {}", missing.join(", "))]
     Unsupported {
         /// Every missing feature or limit, each with the value needed and the value found.
         missing: Vec<String>,

@@ -27,6 +27,8 @@ pub mod decode;
 pub mod engine;
 pub mod error;
 pub mod eval;
+mod files;
+mod fnv;
 pub mod gpu;
 pub mod model;
 pub mod ops;

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::checkpoint::StoredDtype;
 use crate::error::{Error, Result};
+use crate::fnv::fnv1a;
 use crate::model::config::{AdapterConfig, LladaConfig, TensorList, WhisperConfig};
 
 /// Sizes of a synthetic model.
@@ -362,10 +363,9 @@ fn write_file(
 struct Rng([u64; 4]);
 
 impl Rng {
-    /// The stream of one tensor: the seed mixed with the FNV-1a hash of its name.
+    /// The stream of one tensor: the seed mixed with the hash of its name.
     fn new(seed: u64, name: &str) -> Self {
-        let hash = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3);
-        let mut state = seed ^ name.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, hash);
+        let mut state = seed ^ fnv1a(name.bytes());
         Self([(); 4].map(|()| {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::Timer;
 use crate::error::{Error, Result};
+use crate::files::replace;
+use crate::fnv::fnv1a;
 use crate::gpu::{Choices, DType, Gpu};
 use crate::ops::matmul::MatmulVariant;
 use crate::ops::{REGISTRY, Rounding};
@@ -132,7 +134,7 @@ impl Tuning {
     /// Where the choices for an adapter are kept: `tune-ADAPTER.json` in the user's cache folder.
     /// `None` if the system knows no such folder.
     pub fn path(describe: &str) -> Option<PathBuf> {
-        let name = format!("tune-{:016x}.json", fingerprint([describe]));
+        let name = format!("tune-{:016x}.json", fnv1a(describe.bytes()));
         Some(dirs::cache_dir()?.join("diffa").join(name))
     }
 
@@ -156,23 +158,13 @@ impl Tuning {
     ///
     /// Errors: a folder that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        }
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::usage("--tuning", e.to_string()))?;
-        let part = path.with_extension("part");
-        std::fs::write(&part, text).map_err(Error::io("write", &part))?;
-        std::fs::rename(&part, path).map_err(Error::io("rename", &part))
+        replace(path, text.as_bytes())
     }
 }
 
 fn shaders() -> String {
     let fragments = crate::gpu::shader::FRAGMENTS.iter().map(|(_, text)| *text);
-    format!("{:016x}", fingerprint(REGISTRY.iter().map(|kernel| kernel.source).chain(fragments)))
-}
-
-/// FNV-1a.
-fn fingerprint<'a>(texts: impl IntoIterator<Item = &'a str>) -> u64 {
-    let bytes = texts.into_iter().flat_map(str::bytes);
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+    let texts = REGISTRY.iter().map(|kernel| kernel.source).chain(fragments);
+    format!("{:016x}", fnv1a(texts.flat_map(str::bytes)))
 }

@@ -86,6 +86,7 @@ fn kernels_are_measured_in_every_variant_and_checked() {
 fn every_kind_of_kernel_can_be_checked() {
     let selections = [
         ("demo attention", "attention"),
+        ("LLaDA-8B attention", "attention"),
         ("demo head", "lm_head"),
         ("rms_norm [224", "rms_norm"),
         ("layer_norm [1500", "layer_norm"),
@@ -96,7 +97,9 @@ fn every_kind_of_kernel_can_be_checked() {
         for row in rows(&report) {
             assert!(row["variant"].as_str().unwrap().starts_with(kernel), "{row}");
             let error = row["error"].as_f64().unwrap_or_else(|| panic!("not checked: {row}"));
-            assert!((0.0..1e-4).contains(&error), "{row}");
+            // As above: matrix units take f16 factors.
+            let limit = if row["variant"].as_str().unwrap().contains("coop") { 2e-2 } else { 1e-4 };
+            assert!((0.0..limit).contains(&error), "{row}");
         }
     }
     let report = report_of(&[&SMALL[..], &["--no-check"]].concat());

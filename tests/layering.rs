@@ -5,27 +5,29 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Module, and the modules it may use. Lowest first; an edge never points down the list.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("error", &[]),
     ("quant", &[]),
-    ("gpu", &["error", "quant"]),
-    ("ops", &["error", "quant", "gpu"]),
+    ("fnv", &[]),
+    ("files", &["error"]),
+    ("gpu", &["error", "quant", "fnv", "files"]),
+    ("ops", &["error", "quant", "fnv", "gpu"]),
     // Files, sounds, words and scores know nothing of the device.
     ("checkpoint", &["error", "quant"]),
     ("audio", &["error"]),
     ("text", &["error"]),
     ("model", &["error", "quant", "gpu", "ops", "checkpoint", "text"]),
     // Writes files in the sizes that configurations describe.
-    ("synth", &["error", "checkpoint", "model"]),
+    ("synth", &["error", "fnv", "checkpoint", "model"]),
     ("quantize", &["error", "quant", "checkpoint", "model"]),
     ("decode", &["error", "gpu", "ops", "model"]),
     // Times all of the above, on plans of its own.
     ("bench", &["error", "gpu", "ops", "checkpoint", "model", "decode"]),
-    ("tune", &["error", "gpu", "ops", "model", "bench"]),
+    ("tune", &["error", "fnv", "files", "gpu", "ops", "model", "bench"]),
     // Opens the checkpoints once, for sketching and for loading.
     ("engine", &["error", "gpu", "checkpoint", "model", "decode", "text"]),
     // Benchmarks: answered through the facade, scored by rules that know nothing of the model (see below).
-    ("eval", &["error", "audio", "model", "decode", "engine"]),
+    ("eval", &["error", "files", "audio", "model", "decode", "engine"]),
     ("lib", &["error", "gpu", "model", "decode", "engine"]),
 ];
 

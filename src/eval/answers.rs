@@ -5,7 +5,7 @@
 //! file is a JSON array (MMAU), the lines become one when the run is complete, in the order of the data, through a
 //! second file that takes the place of the first.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::eval::benchmark::Benchmark;
 use crate::eval::dataset::read_objects;
 use crate::eval::{Object, record};
+use crate::files::replace;
 
 /// Lines are handed to the operating system one by one, which outlives the process; the disk is waited for no
 /// more often than this, which bounds what a power failure costs.
@@ -98,7 +99,7 @@ impl AnswerFile {
     /// # Errors
     /// [`Error::Io`]; the file is as before then.
     pub fn replace(&mut self, rows: &[Object]) -> Result<()> {
-        write_in_place(&self.path, &lines(rows).map_err(Error::io("write", &self.path))?)?;
+        replace(&self.path, &lines(rows).map_err(Error::io("write", &self.path))?)?;
         let file = OpenOptions::new().append(true).read(true).open(&self.path);
         *self = AnswerFile::locked(&self.path, file.map_err(Error::io("open", &self.path))?, self.benchmark)?;
         Ok(())
@@ -131,7 +132,7 @@ pub(super) fn write(path: &Path, benchmark: Benchmark, rows: &[Object]) -> Resul
         let rows = String::from_utf8_lossy(&content).replace('\n', ",\n");
         content = format!("[\n{rows}\n]\n").into_bytes();
     }
-    write_in_place(path, &content)
+    replace(path, &content)
 }
 
 /// One line of JSON for each row; JSON text holds no line breaks of its own.
@@ -142,15 +143,6 @@ fn lines(rows: &[Object]) -> std::io::Result<Vec<u8>> {
         text.push(b'\n');
     }
     Ok(text)
-}
-
-fn write_in_place(path: &Path, content: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let mut file = File::create(&part).map_err(Error::io("create", &part))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(Error::io("write", &part))?;
-    fs::rename(&part, path).map_err(Error::io("replace", path))
 }
 
 /// The length of the content without an unfinished last line: one without its end, or one that is no JSON (a

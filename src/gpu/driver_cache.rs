@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::replace;
+use crate::fnv::fnv1a;
 use crate::gpu::Gpu;
 
 /// Begins every file; the digit counts its layouts.
@@ -70,13 +72,7 @@ impl Gpu {
             return Ok(false);
         };
         let Some(data) = cache.get_data().filter(|data| data != read) else { return Ok(false) };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        }
-        // Programs that end at the same time must not write into one file.
-        let part = path.with_extension(format!("{:x}.part", fastrand::u64(..)));
-        std::fs::write(&part, packed(&data)).map_err(Error::io("write", &part))?;
-        std::fs::rename(&part, path).map_err(Error::io("rename", &part))?;
+        replace(path, &packed(&data))?;
         Ok(true)
     }
 }
@@ -92,10 +88,8 @@ fn unpacked(file: &[u8]) -> Option<Vec<u8>> {
     (u64::from_le_bytes(*sum) == checksum(data)).then(|| data.to_vec())
 }
 
-/// FNV-1a.
 fn checksum(data: &[u8]) -> u64 {
-    data.iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3))
+    fnv1a(data.iter().copied())
 }
 
 #[cfg(test)]

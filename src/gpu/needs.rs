@@ -41,6 +41,11 @@ impl Need {
             Need::CooperativeMatrix(edge) => caps.cooperative_edges.contains(&edge),
         }
     }
+
+    /// Those of `needs` that a device lacks, in words for [`crate::Error::Unsupported`].
+    pub fn missing(needs: &[Need], caps: &Caps) -> Vec<String> {
+        needs.iter().filter(|need| !need.is_met(caps)).map(Need::to_string).collect()
+    }
 }
 
 impl fmt::Display for Need {

@@ -162,7 +162,10 @@ impl PlanBuilder {
             Some(tensor) if tensor.len() >= words => Ok(tensor.clone()),
             _ => {
                 let name = format!("{}.scratch.{slot}", self.name);
-                let tensor = self.gpu.tensor(&name, DType::F32, &[words.next_power_of_two()])?;
+                // Room for larger ones to come, as far as a binding goes.
+                let most = (self.gpu.caps().max_slab_bytes() / 4) as usize;
+                let room = words.next_power_of_two().min(most).max(words);
+                let tensor = self.gpu.tensor(&name, DType::F32, &[room])?;
                 self.scratch[slot] = Some(tensor.clone());
                 Ok(tensor)
             }

@@ -38,6 +38,7 @@ fragments!(
     "weights_bf16",
     "scales",
     "shuffle",
+    "shuffle_block",
     "weights_q8",
     "weights_q4",
     "noise_none",

@@ -10,7 +10,7 @@ use crate::ops::rounding::coop_fragment;
 pub use variant::AttentionVariant;
 
 kernel! {
-    /// out = softmax(q k^T scale) v per head, in two passes, one lane per query and head, any head size
+    /// out = softmax(q k^T scale) v per head, one workgroup per query and head, any head size
     ATTENTION_NAIVE = "attention_naive" {
         params: AttentionParams {
             n_q: u32, n_kv: u32, q_row0: u32, kv_row0: u32, out_row0: u32,
@@ -107,8 +107,12 @@ pub fn attention_with(plan: &mut PlanBuilder, variant: AttentionVariant, args: A
         let expected = "at least one key, and query heads a multiple of key heads";
         return refused(expected.into(), vec![n_kv, n_heads, n_kv_heads]);
     }
+    let missing = variant.missing(plan.gpu().caps());
+    if !missing.is_empty() {
+        return Err(Error::Unsupported { missing });
+    }
     if !variant.is_possible(plan.gpu().caps(), head_dim) {
-        return refused(format!("heads and a device that allow `{variant}`"), vec![n_heads, head_dim]);
+        return refused(format!("heads that `{variant}` can work with"), vec![n_heads, head_dim]);
     }
     let flops_per_row = 4 * (n_kv * n_heads * head_dim) as u64;
     let step = plan.rows_per_dispatch(n_q, flops_per_row, variant::QUERIES_PER_GROUP);
@@ -147,7 +151,7 @@ fn dispatch_rows(plan: &mut PlanBuilder, variant: AttentionVariant, args: &Atten
     let grid = |queries: usize| [n_q.div_ceil(queries) as u32, n_heads as u32, 1];
     match variant {
         AttentionVariant::Naive => {
-            let grid = linear_grid((n_q * n_heads).div_ceil(64));
+            let grid = linear_grid(n_q * n_heads);
             plan.dispatch(&ATTENTION_NAIVE, Variant::default(), params, &bindings, grid, cost)
         }
         AttentionVariant::Fused { qb } => {

@@ -27,6 +27,7 @@ pub use select::{random_select, select_step};
 pub use shapes::{Shape, shapes};
 
 use crate::error::Result;
+use crate::fnv::fnv1a;
 use crate::gpu::kernel::Variant;
 use crate::gpu::needs::Need;
 use crate::gpu::plan::{Plan, PlanBuilder};
@@ -278,11 +279,8 @@ impl Case {
 
     fn content(&self, index: usize) -> Vec<u8> {
         let input = &self.inputs[index];
-        // FNV-1a of the names: content does not depend on the order of cases.
-        let seed =
-            self.to_string().bytes().chain(input.name.bytes()).fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
-                (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
+        // Of the names: content does not depend on the order of cases.
+        let seed = fnv1a(self.to_string().bytes().chain(input.name.bytes()));
         let len: usize = input.shape.iter().product();
         match (&input.fill, input.dtype) {
             (Fill::Words(words), _) => bytemuck::cast_slice(words).to_vec(),

@@ -128,8 +128,8 @@ impl LmHeadBuffers {
     ///
     /// Errors: a variant that the device does not allow, device errors.
     pub fn with(gpu: &Gpu, variant: LmHeadVariant, n_rows: usize, weight: &Matrix) -> Result<LmHeadBuffers> {
-        if !variant.is_possible(gpu.caps()) {
-            let missing = vec![format!("subgroups of eight or more, for the output head `{variant}`")];
+        let missing = variant.missing(gpu.caps());
+        if !missing.is_empty() {
             return Err(Error::Unsupported { missing });
         }
         let groups = |rows: usize| rows.div_ceil(variant.ids_per_group());

@@ -86,16 +86,15 @@ pub fn matmul_with(plan: &mut PlanBuilder, variant: MatmulVariant, args: Matmul<
     if let Some(bias) = bias {
         bias.expect("matmul", &[weight.rows])?;
     }
-    let lacking = variant.lacking(plan.gpu().caps());
-    if !lacking.is_empty() {
-        let missing = lacking.iter().map(|need| format!("{need}, for products by `{variant}`")).collect();
+    let missing = variant.missing(plan.gpu().caps());
+    if !missing.is_empty() {
         return Err(Error::Unsupported { missing });
     }
     if !variant.is_possible(plan.gpu().caps(), weight.dtype, weight.cols) {
         return Err(Error::Shape {
             op: "matmul",
             operand: weight.name.clone(),
-            expected: format!("a type, an inner length and a device that `{variant}` can work with"),
+            expected: format!("a type and an inner length that `{variant}` can work with"),
             got: vec![weight.rows, weight.cols],
         });
     }

@@ -19,9 +19,9 @@ kernel! {
 }
 
 kernel! {
-    /// columns[f, k1, n2] = transform of 16 windowed samples, 25 apart from n2 on, turned by n2 k1 / 400
+    /// columns[f, k1, n2] = transform of 16 windowed samples of frame0 + f, 25 apart from n2 on, turned by n2 k1 / 400
     STFT_COLUMNS = "stft_columns" {
-        params: StftPowerParams,
+        params: StftColumnsParams { n_frames: u32, n_samples: u32, hop: u32, frame0: u32 },
         bindings: [read samples, read window, read circle, write columns],
         slots: [],
         consts: [],
@@ -29,9 +29,9 @@ kernel! {
 }
 
 kernel! {
-    /// power[f, k1 + 16 k2] = |transform of the 25 columns[f, k1]|^2, up to the middle of 400
+    /// power[frame0 + f, k1 + 16 k2] = |transform of the 25 columns[f, k1]|^2, up to the middle of 400
     STFT_ROWS = "stft_rows" {
-        params: StftRowsParams { n_frames: u32 },
+        params: StftRowsParams { n_frames: u32, frame0: u32 },
         bindings: [read columns, read circle, write power],
         slots: [],
         consts: [],
@@ -153,10 +153,7 @@ pub fn log_mel(
     top: &Tensor,
     out: &Tensor,
 ) -> Result<()> {
-    let [n_frames, _] = power.dims("log_mel")?;
-    // Rounded up as scratch is. Devices with tiny bindings take the plain transform.
-    let columns = 4 * (n_frames * COLUMNS * 2).next_power_of_two() as u64;
-    if tables.n_fft == N_FAST && columns <= plan.gpu().caps().max_slab_bytes() {
+    if tables.n_fft == N_FAST {
         stft_fast(plan, samples, tables, power)?;
     } else {
         stft_power(plan, samples, tables, power)?;
@@ -174,26 +171,35 @@ const COLUMNS: usize = 9 * 25;
 /// `power[f, b]` of every frame of 400 samples; `samples` `[n_samples]`, `power` `[n_frames, 201]`.
 pub fn stft_fast(plan: &mut PlanBuilder, samples: &Tensor, tables: &MelTables, power: &Tensor) -> Result<()> {
     let [n_frames, _] = power.dims("stft_fast")?;
-    let columns = plan.scratch(0, n_frames * COLUMNS * 2)?;
-    let columns = Tensor { shape: vec![n_frames, COLUMNS, 2], ..columns };
-    stft_columns(plan, samples, tables, &columns)?;
-    stft_rows(plan, &columns, tables, power)
+    // As many frames at a time as one binding holds the columns of.
+    let most = (plan.gpu().caps().max_slab_bytes() / (4 * 2 * COLUMNS) as u64) as usize;
+    let step = n_frames.min(most).max(1);
+    let columns = plan.scratch(0, step * COLUMNS * 2)?;
+    for frame0 in (0..n_frames).step_by(step) {
+        let columns = Tensor { shape: vec![step.min(n_frames - frame0), COLUMNS, 2], ..columns.clone() };
+        stft_columns(plan, samples, tables, frame0, &columns)?;
+        stft_rows(plan, &columns, tables, frame0, power)?;
+    }
+    Ok(())
 }
 
-/// The first half of [`stft_fast`]: `samples` `[n_samples]` -> `columns` `[n_frames, 9 * 25, 2]`, complex.
+/// The first half of [`stft_fast`], of the frames from `frame0` on: `samples` `[n_samples]` -> `columns`
+/// `[n_frames, 9 * 25, 2]`, complex.
 pub(crate) fn stft_columns(
     plan: &mut PlanBuilder,
     samples: &Tensor,
     tables: &MelTables,
+    frame0: usize,
     columns: &Tensor,
 ) -> Result<()> {
     let [n_frames, _, _] = columns.dims("stft_columns")?;
     columns.expect("stft_columns", &[n_frames, COLUMNS, 2])?;
     tables.window.expect("stft_columns", &[N_FAST])?;
-    let params = StftPowerParams {
+    let params = StftColumnsParams {
         n_frames: n_frames as u32,
         n_samples: samples.len() as u32,
         hop: tables.hop_length as u32,
+        frame0: frame0 as u32,
     };
     // 70 additions and multiplications for 16 real points, 6 for each turn.
     let flops = (n_frames * 25 * (70 + 9 * 6)) as u64;
@@ -203,21 +209,22 @@ pub(crate) fn stft_columns(
     plan.dispatch(&STFT_COLUMNS, Variant::default(), params, &bindings, grid, cost)
 }
 
-/// The second half: `columns` -> `power` `[n_frames, 201]`.
+/// The second half: `columns` -> as many rows of `power` `[.., 201]` from `frame0` on.
 pub(crate) fn stft_rows(
     plan: &mut PlanBuilder,
     columns: &Tensor,
     tables: &MelTables,
+    frame0: usize,
     power: &Tensor,
 ) -> Result<()> {
     let [n_frames, _, _] = columns.dims("stft_rows")?;
     columns.expect("stft_rows", &[n_frames, COLUMNS, 2])?;
-    power.expect("stft_rows", &[n_frames, N_FAST / 2 + 1])?;
+    power.expect_rows("stft_rows", frame0 + n_frames, N_FAST / 2 + 1)?;
     tables.circle.expect("stft_rows", &[N_FAST, 2])?;
-    let params = StftRowsParams { n_frames: n_frames as u32 };
+    let params = StftRowsParams { n_frames: n_frames as u32, frame0: frame0 as u32 };
     // 48 for five complex points, ten times; 16 turns; 25 powers.
     let flops = (n_frames * 9 * (10 * 48 + 16 * 6 + 25 * 3)) as u64;
-    let cost = Cost { flops, bytes: columns.byte_len() + power.byte_len() };
+    let cost = Cost { flops, bytes: columns.byte_len() + 4 * (n_frames * (N_FAST / 2 + 1)) as u64 };
     let grid = linear_grid((n_frames * 9).div_ceil(64));
     plan.dispatch(&STFT_ROWS, Variant::default(), params, &[columns, &tables.circle, power], grid, cost)
 }

@@ -27,6 +27,16 @@ pub(crate) fn coop_needs(edge: u32) -> [Need; 3] {
     [Need::F16, Need::Subgroup, Need::CooperativeMatrix(edge)]
 }
 
+/// What such a kernel with workgroups of `lanes` needs and a device lacks, in words.
+pub(crate) fn missing_for_coop(caps: &Caps, edge: u32, lanes: u32) -> Vec<String> {
+    let mut missing = Need::missing(&coop_needs(edge), caps);
+    let largest = caps.info.subgroup_max_size;
+    if lanes < 4 * largest {
+        missing.push(format!("subgroups of at most {} lanes (found {largest})", lanes / 4));
+    }
+    missing
+}
+
 /// The fragment with the types of this edge, 8 or 16.
 pub(crate) fn coop_fragment(edge: u32) -> &'static str {
     if edge == 8 { "coop_8" } else { "coop_16" }

@@ -20,7 +20,7 @@ fn windowed<'a>(case: &'a Case, t: &'a [Host], frame: usize) -> impl Fn(usize) -
 pub fn stft_columns(case: &Case, t: &[Host]) -> Vec<Expected> {
     let mut out = Expected::untouched(output_len(case, 0));
     for frame in 0..case.outputs[0].shape[0] {
-        let value = windowed(case, t, frame);
+        let value = windowed(case, t, case.size("frame0") + frame);
         for (k1, n2) in (0..9).flat_map(|k1| (0..25).map(move |n2| (k1, n2))) {
             // exp(-2 pi i (n1 k1 / 16 + n2 k1 / 400)) is exp(-2 pi i n k1 / 400).
             let parts =
@@ -41,7 +41,7 @@ pub fn stft_rows(case: &Case, t: &[Host]) -> Vec<Expected> {
     }
     let mut out = Expected::untouched(output_len(case, 0));
     for (i, column) in t[0].data.chunks(50).enumerate() {
-        let (frame, k1) = (i / 9, i % 9);
+        let (frame, k1) = (case.size("frame0") + i / 9, i % 9);
         for k2 in 0..25 {
             let k = k1 + 16 * k2;
             if k > 200 && k1 % 8 == 0 {

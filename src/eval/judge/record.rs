@@ -13,6 +13,7 @@ use super::VOTES;
 use crate::error::{Error, Result};
 use crate::eval::score::input::{Row, parse_line};
 use crate::eval::score::json::Json;
+use crate::files::replace;
 
 /// Holds the name of the judge in each line, so that votes of two judges are never mixed.
 const MODEL: &str = "judge_model";
@@ -148,16 +149,8 @@ impl Record {
             }
         }
         let Record { path, file, .. } = self;
-        let mut draft = path.clone().into_os_string();
-        draft.push(".part");
-        let draft = PathBuf::from(draft);
-        let written = File::create(&draft).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        });
-        written.map_err(Error::io("write", &draft))?;
         drop(file); // some systems do not replace an open file
-        fs::rename(&draft, &path).map_err(Error::io("write", &path))
+        replace(&path, text.as_bytes())
     }
 }
 

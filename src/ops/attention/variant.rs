@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::gpu::needs::Need;
 use crate::gpu::{Caps, Gpu};
-use crate::ops::rounding::{COOP_LANES, Rounding, coop_needs, least_coop_lanes};
+use crate::ops::rounding::{COOP_LANES, Rounding, least_coop_lanes, missing_for_coop};
 
 /// Largest head size of the fused kernels: running sums must fit 16 KiB of workgroup memory.
 const MAX_HEAD_DIM: usize = 128;
@@ -15,7 +15,7 @@ pub(super) const QUERIES_PER_GROUP: usize = 32;
 /// The kernels for one attention. All but the one that rounds differ in the order of f32 sums, nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttentionVariant {
-    /// Two passes, any head size.
+    /// Any head size.
     Naive,
     /// Online softmax with `qb` of a workgroup's 32 queries per lane.
     Fused {
@@ -68,22 +68,28 @@ impl AttentionVariant {
         all
     }
 
+    /// What it needs and the device lacks, in words.
+    pub fn missing(self, caps: &Caps) -> Vec<String> {
+        match self {
+            AttentionVariant::Naive | AttentionVariant::Fused { .. } => Vec::new(),
+            AttentionVariant::Tile { subgroups: false, .. } => Vec::new(),
+            AttentionVariant::Shuffle | AttentionVariant::Tile { .. } => {
+                Need::missing(&[Need::Subgroup8], caps)
+            }
+            AttentionVariant::Coop { edge, lanes } => missing_for_coop(caps, edge, lanes),
+        }
+    }
+
     /// True if the device and the head size allow it.
     pub fn is_possible(self, caps: &Caps, head_dim: usize) -> bool {
         let fits = |unit: usize| head_dim.is_multiple_of(unit) && (1..=MAX_HEAD_DIM).contains(&head_dim);
-        match self {
-            AttentionVariant::Naive => true,
-            AttentionVariant::Fused { .. } => fits(4),
-            AttentionVariant::Shuffle => fits(4) && Need::Subgroup8.is_met(caps),
-            AttentionVariant::Tile { subgroups, .. } => {
-                fits(32) && (!subgroups || Need::Subgroup8.is_met(caps))
+        self.missing(caps).is_empty()
+            && match self {
+                AttentionVariant::Naive => true,
+                AttentionVariant::Fused { .. } | AttentionVariant::Shuffle => fits(4),
+                AttentionVariant::Tile { .. } => fits(32),
+                AttentionVariant::Coop { .. } => fits(64),
             }
-            AttentionVariant::Coop { edge, lanes } => {
-                [64, 128].contains(&head_dim)
-                    && coop_needs(edge).iter().all(|need| need.is_met(caps))
-                    && lanes >= 4 * caps.info.subgroup_max_size
-            }
-        }
     }
 
     /// What the variant does to the operands.

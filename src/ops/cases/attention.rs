@@ -30,6 +30,7 @@ const RAGGED: &[Shape] = &[
     Shape { name: "grouped heads, offsets", n_q: 33, n_kv: 16, heads: (4, 2), offsets: (3, 5, 2), ..PLAIN },
     Shape { name: "sharp: one key takes all", n_q: 35, n_kv: 41, heads: (1, 1), sharpness: 20.0, ..PLAIN },
     Shape { name: "several tiles of keys", n_q: 19, n_kv: 97, heads: (3, 1), ..PLAIN },
+    Shape { name: "the keys of the longest sequence", n_q: 2, n_kv: 4096, ..PLAIN },
 ];
 
 fn blocking(kernel: &Kernel, variant: &Variant) -> AttentionVariant {
@@ -114,7 +115,7 @@ pub(super) fn attending(n_q: usize, n_kv: usize, n_heads: usize, head_dim: usize
 pub(super) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     let naive = Variant::default();
-    for head_dim in [12, 7] {
+    for head_dim in [12, 7, 128, 160] {
         all.extend(RAGGED.iter().map(|shape| case(&ATTENTION_NAIVE, &naive, head_dim, *shape)));
     }
     for kernel in FUSED {

@@ -39,34 +39,37 @@ fn stft(n_fft: usize, n_samples: usize, n_frames: usize, hop: usize) -> Case {
         })
 }
 
-fn columns(n_samples: usize, n_frames: usize, hop: usize) -> Case {
+fn columns(n_samples: usize, frame0: usize, n_frames: usize, hop: usize) -> Case {
     let (window, circle) = tables(400);
     Case::new(
         "stft_columns",
         Variant::default(),
-        format!("{n_samples} samples, {n_frames} frames, hop {hop}"),
+        format!("{n_samples} samples, {n_frames} frames from {frame0} on, hop {hop}"),
     )
     .input("samples", DType::F32, &[n_samples], Fill::Normal(0.2))
     .input("window", DType::F32, &[400], Fill::Values(window))
     .input("circle", DType::F32, &[400, 2], Fill::Values(circle))
     .output("columns", &[n_frames, 9 * 25, 2])
-    .sizes(&[("hop", hop)])
+    .sizes(&[("hop", hop), ("frame0", frame0)])
     .tolerance(1e-9, 1e-6)
     .dispatching(move |plan, o| {
-        stft_columns(plan, o.input(0), &transform_tables(o.input(1), o.input(2), 400, hop), o.output(0))
+        let tables = transform_tables(o.input(1), o.input(2), 400, hop);
+        stft_columns(plan, o.input(0), &tables, frame0, o.output(0))
     })
 }
 
-fn rows(n_frames: usize) -> Case {
+fn rows(frame0: usize, n_frames: usize) -> Case {
     let (window, circle) = tables(400);
-    Case::new("stft_rows", Variant::default(), format!("{n_frames} frames"))
+    Case::new("stft_rows", Variant::default(), format!("{n_frames} frames from {frame0} on"))
         .input("columns", DType::F32, &[n_frames, 9 * 25, 2], Fill::Normal(1.0))
         .input("window", DType::F32, &[400], Fill::Values(window))
         .input("circle", DType::F32, &[400, 2], Fill::Values(circle))
-        .output("power", &[n_frames, 201])
+        .output("power", &[frame0 + n_frames + 1, 201])
+        .sizes(&[("frame0", frame0)])
         .tolerance(1e-9, 2e-6)
-        .dispatching(|plan, o| {
-            stft_rows(plan, o.input(0), &transform_tables(o.input(1), o.input(2), 400, 160), o.output(0))
+        .dispatching(move |plan, o| {
+            let tables = transform_tables(o.input(1), o.input(2), 400, 160);
+            stft_rows(plan, o.input(0), &tables, frame0, o.output(0))
         })
 }
 
@@ -138,11 +141,12 @@ pub(super) fn cases() -> Vec<Case> {
         stft(512, 700, 3, 256),
         stft(512, 5000, 9, 512),
         stft(400, 480_000, 3000, 160).bench(true),
-        columns(1000, 1, 160),
-        columns(3201, 21, 160),
-        columns(480_000, 3000, 160).bench(true),
-        rows(1),
-        rows(15),
+        columns(1000, 0, 1, 160),
+        columns(3201, 0, 21, 160),
+        columns(3201, 13, 8, 160),
+        columns(480_000, 0, 3000, 160).bench(true),
+        rows(0, 1),
+        rows(4, 15),
         fast(1000, 1, 160),
         fast(3201, 21, 160),
         fast(480_000, 3000, 160).bench(true),

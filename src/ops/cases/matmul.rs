@@ -76,6 +76,7 @@ fn ragged() -> Vec<Shape> {
             offsets: (0, 1),
             ..PLAIN
         },
+        Shape { name: "the inner length of LLaDA-8B's ff_out", m: 2, k: 12_288, slabs: &[33], ..PLAIN },
         Shape {
             name: "bias, accumulate",
             m: 17,

@@ -42,9 +42,17 @@ impl LmHeadVariant {
         all
     }
 
+    /// What it needs and the device lacks, in words.
+    pub fn missing(self, caps: &Caps) -> Vec<String> {
+        match self {
+            LmHeadVariant::Shuffle { .. } => Need::missing(&[Need::Subgroup8], caps),
+            LmHeadVariant::Direct { .. } | LmHeadVariant::Tile => Vec::new(),
+        }
+    }
+
     /// True if the device allows it.
     pub fn is_possible(self, caps: &Caps) -> bool {
-        !matches!(self, LmHeadVariant::Shuffle { .. }) || Need::Subgroup8.is_met(caps)
+        self.missing(caps).is_empty()
     }
 
     /// What is worth trying, the built-in choice among it.

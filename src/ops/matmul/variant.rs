@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::gpu::needs::Need;
 use crate::gpu::{Caps, DType, Gpu};
-use crate::ops::rounding::{COOP_LANES, Rounding, coop_needs, least_coop_lanes};
+use crate::ops::rounding::{COOP_LANES, Rounding, least_coop_lanes, missing_for_coop};
 use crate::quant::QuantFormat;
 
 /// The kernels for one product, by how they block it.
@@ -120,31 +120,27 @@ impl MatmulVariant {
         all
     }
 
-    /// What it needs beyond core WGSL and the device lacks.
-    pub fn lacking(self, caps: &Caps) -> Vec<Need> {
-        let needs = match self {
-            MatmulVariant::Coop { edge, .. } => coop_needs(edge).to_vec(),
-            MatmulVariant::Gemv { subgroups: true, .. } => vec![Need::Subgroup],
-            MatmulVariant::Shuffle { .. } => vec![Need::Subgroup8],
+    /// What it needs and the device lacks, in words.
+    pub fn missing(self, caps: &Caps) -> Vec<String> {
+        match self {
+            MatmulVariant::Coop { edge, lanes, .. } => missing_for_coop(caps, edge, lanes),
+            MatmulVariant::Gemv { subgroups: true, .. } => Need::missing(&[Need::Subgroup], caps),
+            MatmulVariant::Shuffle { .. } => Need::missing(&[Need::Subgroup8], caps),
             _ => Vec::new(),
-        };
-        needs.into_iter().filter(|need| !need.is_met(caps)).collect()
+        }
     }
 
     /// True if the device and the operands allow it.
     pub fn is_possible(self, caps: &Caps, dtype: DType, k: usize) -> bool {
-        let splits = |parts: u32| parts == 1 || k / parts as usize >= PART_UNIT;
-        if !self.lacking(caps).is_empty() || (self != MatmulVariant::Naive && !k.is_multiple_of(8)) {
+        if !self.missing(caps).is_empty() || (self != MatmulVariant::Naive && !k.is_multiple_of(8)) {
             return false;
         }
         match self {
-            MatmulVariant::Naive | MatmulVariant::Direct { .. } => true,
-            MatmulVariant::Shuffle { .. } | MatmulVariant::Gemv { .. } => true,
-            MatmulVariant::Tile { parts } => splits(parts),
-            MatmulVariant::Coop { lanes, parts, .. } => {
-                splits(parts) && lanes >= 4 * caps.info.subgroup_max_size
+            MatmulVariant::Tile { parts } | MatmulVariant::Coop { parts, .. } => {
+                parts == 1 || k / parts as usize >= PART_UNIT
             }
             MatmulVariant::Int8 { .. } => matches!(dtype, DType::Q(QuantFormat::Q8_0 | QuantFormat::Q4_0)),
+            _ => true,
         }
     }
 
