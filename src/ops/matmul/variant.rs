@@ -85,12 +85,10 @@ impl MatmulVariant {
             let parts = [8, 4, 2].into_iter().find(|p| groups * p <= ENOUGH_GROUPS && k / p >= 512);
             return MatmulVariant::Tile { parts: parts.unwrap_or(1) as u32 };
         }
-        let groups = [1, 2].into_iter().find(|groups| rows <= 8 * groups).unwrap_or(4);
-        if !caps.is_recent_lavapipe() && Need::Subgroup8.is_met(caps) {
+        // A recent Mesa makes less of eight rows by shuffles than of plain blocks.
+        if Need::Subgroup8.is_met(caps) && !(caps.is_recent_lavapipe() && rows <= 8) {
+            let groups = [1, 2].into_iter().find(|groups| rows <= 8 * groups).unwrap_or(4);
             return MatmulVariant::Shuffle { groups: groups as u32 };
-        }
-        if caps.is_recent_lavapipe() && n > 128 && rows >= 16 {
-            return MatmulVariant::Direct { mr: if rows >= 32 { 32 } else { 16 }, nr: 4 };
         }
         let mr = if rows <= 4 { 4 } else { 8 };
         let nr = [1, 2, 4].into_iter().find(|nr| n <= 64 * nr).unwrap_or(8);
