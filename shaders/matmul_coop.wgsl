@@ -16,7 +16,8 @@ const LANES: u32 = 128u;
 
 struct Params {
     m: u32, n: u32, k: u32,           // rows, columns of `out`, inner length
-    slab_cols: u32, col0: u32,        // this slab's columns and their offset in `out`
+    slab_cols: u32, col0: u32,        // columns from this slab and their offset in `out`
+    w_row0: u32,                      // the slab's row of the first of them
     x_row0: u32, out_row0: u32,
     has_bias: u32, activation: u32, accumulate: u32,
     k_part: u32,                      // inner elements of one workgroup; below k: partial sums, see matmul_sum
@@ -74,7 +75,7 @@ fn main(
             }
             var wv = Weights8(vec4<f32>(), vec4<f32>());
             if (k < k_end && first_col + row < params.slab_cols) {
-                wv = weights8(row8(first_col + row, params.k), k / 8u, params.k);
+                wv = weights8(row8(params.w_row0 + first_col + row, params.k), k / 8u, params.k);
             }
             lo = rounded(wv.lo);
             hi = rounded(wv.hi);

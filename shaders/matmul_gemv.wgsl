@@ -12,7 +12,8 @@ const NR: u32 = 4u;
 
 struct Params {
     m: u32, n: u32, k: u32,           // rows, columns of `out`, inner length
-    slab_cols: u32, col0: u32,        // this slab's columns and their offset in `out`
+    slab_cols: u32, col0: u32,        // columns from this slab and their offset in `out`
+    w_row0: u32,                      // the slab's row of the first of them
     x_row0: u32, out_row0: u32,
     has_bias: u32, activation: u32, accumulate: u32,
     k_part: u32,                      // inner elements of one workgroup; below k: partial sums, see matmul_sum
@@ -34,7 +35,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var k = lane; k < k8; k += WG) {
         var wk: array<Weights8, NR>;
         for (var c = 0u; c < NR; c++) {
-            wk[c] = weights8(row8(min(first_col + c, params.slab_cols - 1u), params.k), k, params.k);
+            let col = min(first_col + c, params.slab_cols - 1u);
+            wk[c] = weights8(row8(params.w_row0 + col, params.k), k, params.k);
         }
         for (var r = 0u; r < MR; r++) {
             let at = (params.x_row0 + min(row0 + r, params.m - 1u)) * k8 * 2u + 2u * k;

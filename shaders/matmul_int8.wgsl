@@ -10,7 +10,8 @@ const NR: u32 = 8u;
 
 struct Params {
     m: u32, n: u32, k: u32,           // rows, columns of `out`, inner length
-    slab_cols: u32, col0: u32,        // this slab's columns and their offset in `out`
+    slab_cols: u32, col0: u32,        // columns from this slab and their offset in `out`
+    w_row0: u32,                      // the slab's row of the first of them
     x_row0: u32, out_row0: u32,
     has_bias: u32, activation: u32, accumulate: u32,
     k_part: u32,                      // inner elements of one workgroup; below k: partial sums, see matmul_sum
@@ -30,7 +31,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first_col = group.x * 64u * NR + lane;
     // Rows and columns past the edge repeat the last one and are not stored.
     var w_at: array<u32, NR>;
-    for (var c = 0u; c < NR; c++) { w_at[c] = row8(min(first_col + 64u * c, params.slab_cols - 1u), params.k); }
+    for (var c = 0u; c < NR; c++) {
+        w_at[c] = row8(params.w_row0 + min(first_col + 64u * c, params.slab_cols - 1u), params.k);
+    }
     var x_at: array<u32, MR>;
     for (var r = 0u; r < MR; r++) { x_at[r] = min(row0 + r, params.m - 1u) * blocks; }
 

@@ -5,7 +5,8 @@
 
 struct Params {
     m: u32, n: u32, k: u32,           // rows, columns of `out`, inner length
-    slab_cols: u32, col0: u32,        // this slab's columns and their offset in `out`
+    slab_cols: u32, col0: u32,        // columns from this slab and their offset in `out`
+    w_row0: u32,                      // the slab's row of the first of them
     x_row0: u32, out_row0: u32,
     has_bias: u32, activation: u32, accumulate: u32,
     k_part: u32,                      // inner elements of one workgroup; below k: partial sums, see matmul_sum

@@ -7,7 +7,8 @@
 
 struct Params {
     m: u32, n: u32, k: u32,           // rows, columns of `out`, inner length
-    slab_cols: u32, col0: u32,        // this slab's columns and their offset in `out`
+    slab_cols: u32, col0: u32,        // columns from this slab and their offset in `out`
+    w_row0: u32,                      // the slab's row of the first of them
     x_row0: u32, out_row0: u32,
     has_bias: u32, activation: u32, accumulate: u32,
     k_part: u32,                      // inner elements of one workgroup; below k: partial sums, see matmul_sum
@@ -53,7 +54,8 @@ fn main(
             let w_oct = lane / TILE;
             var wv = Weights8(vec4<f32>(0.0), vec4<f32>(0.0));
             if (step + w_oct * 8u < k_end) {
-                wv = weights8(row8(min(first_col + w_col, params.slab_cols - 1u), params.k), step / 8u + w_oct, params.k);
+                let col = min(first_col + w_col, params.slab_cols - 1u);
+                wv = weights8(row8(params.w_row0 + col, params.k), step / 8u + w_oct, params.k);
             }
             for (var i = 0u; i < 4u; i++) {
                 w_tile[w_oct * 8u + i][w_col / 4u][w_col % 4u] = wv.lo[i];

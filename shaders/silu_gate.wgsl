@@ -1,14 +1,15 @@
-// silu_gate: gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i], in place
-// Dispatch: linear over ceil(len / WG).
+// silu_gate: out[r, c] = g / (1 + exp(-g)) * gate_up[r, n_cols + c],   g = gate_up[r, c]
+// Of a fused projection: gate in the first half of a row, what it gates in the second.
+// Dispatch: linear over ceil(n_rows * n_cols / WG).
 // @use grid
 
 const WG: u32 = 64u;
 
-struct Params { len: u32 }
+struct Params { n_rows: u32, n_cols: u32 }
 
-@group(0) @binding(0) var<uniform>             params: Params;
-@group(0) @binding(1) var<storage, read>       up:   array<f32>;   // [len]
-@group(0) @binding(2) var<storage, read_write> gate: array<f32>;   // [len]
+@group(0) @binding(0) var<uniform>             params:  Params;
+@group(0) @binding(1) var<storage, read>       gate_up: array<f32>;   // [n_rows, 2 n_cols]
+@group(0) @binding(2) var<storage, read_write> out:     array<f32>;   // [n_rows, n_cols]
 
 @compute @workgroup_size(WG)
 fn main(
@@ -17,9 +18,10 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = linear_group(group, n_groups) * WG + lane;
-    if (i >= params.len) { return; }
-    let g = gate[i];
+    if (i >= params.n_rows * params.n_cols) { return; }
+    let at = i + i / params.n_cols * params.n_cols;
+    let g = gate_up[at];
     // exp overflows to infinity for g < -88, where the quotient is zero; spelled out because WGSL need not honour infinities.
     let silu = select(g / (1.0 + exp(-max(g, -80.0))), 0.0, g < -80.0);
-    gate[i] = silu * up[i];
+    out[i] = silu * gate_up[at + params.n_cols];
 }

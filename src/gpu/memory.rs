@@ -205,7 +205,7 @@ impl<'a> Upload<'a> {
         Upload { gpu, slots: Vec::new(), next: 0 }
     }
 
-    /// A new tensor that holds `bytes`, row-major.
+    /// A new tensor that holds `pieces`, one after the other, row-major. All but the last are whole words.
     ///
     /// Errors: those of [`Gpu::tensor`], or more bytes than the shape has.
     pub(crate) fn tensor(
@@ -213,32 +213,41 @@ impl<'a> Upload<'a> {
         name: &str,
         dtype: DType,
         shape: &[usize],
-        bytes: &[u8],
+        pieces: &[&[u8]],
     ) -> Result<Tensor> {
         if !self.gpu.caps().has_mapped_weights() {
             let tensor = self.gpu.tensor(name, dtype, shape)?;
-            self.write(&tensor, bytes)?;
+            let mut at = 0;
+            for piece in pieces {
+                self.write(&tensor, at, piece)?;
+                at += piece.len();
+            }
             return Ok(tensor);
         }
         let tensor = self.gpu.tensor_with(name, dtype, shape, true)?;
-        check_room(&tensor, bytes)?;
+        check_room(&tensor, pieces.iter().map(|piece| piece.len()).sum())?;
         {
             let fail = |e: wgpu::MapRangeError| Error::Gpu {
                 doing: format!("uploading `{name}`"),
                 message: e.to_string(),
             };
             let mut view = tensor.buffer.get_mapped_range_mut(..).map_err(fail)?;
-            view.slice(..bytes.len()).copy_from_slice(bytes);
+            let mut at = 0;
+            for piece in pieces {
+                view.slice(at..at + piece.len()).copy_from_slice(piece);
+                at += piece.len();
+            }
         }
         tensor.buffer.unmap();
         Ok(tensor)
     }
 
-    /// Writes `bytes` from the start of `tensor`. A tail that is not a whole word is padded with zeros.
-    pub(crate) fn write(&mut self, tensor: &Tensor, bytes: &[u8]) -> Result<()> {
-        check_room(tensor, bytes)?;
+    /// Writes `bytes` from byte `first` of `tensor` on, a multiple of 4. A tail that is not a whole word is padded
+    /// with zeros.
+    pub(crate) fn write(&mut self, tensor: &Tensor, first: usize, bytes: &[u8]) -> Result<()> {
+        check_room(tensor, first + bytes.len())?;
         for (i, chunk) in bytes.chunks(CHUNK_BYTES).enumerate() {
-            self.write_chunk(tensor, (i * CHUNK_BYTES) as u64, chunk)?;
+            self.write_chunk(tensor, (first + i * CHUNK_BYTES) as u64, chunk)?;
         }
         Ok(())
     }
@@ -295,14 +304,14 @@ impl<'a> Upload<'a> {
     }
 }
 
-fn check_room(tensor: &Tensor, bytes: &[u8]) -> Result<()> {
-    if bytes.len() as u64 <= tensor.byte_len() {
+fn check_room(tensor: &Tensor, bytes: usize) -> Result<()> {
+    if bytes as u64 <= tensor.byte_len() {
         return Ok(());
     }
     Err(Error::Shape {
         op: "upload",
         operand: tensor.name.clone(),
-        expected: format!("room for {} bytes", bytes.len()),
+        expected: format!("room for {bytes} bytes"),
         got: tensor.shape.clone(),
     })
 }

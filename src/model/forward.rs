@@ -14,11 +14,11 @@ use crate::gpu::{DType, Gpu, Tensor};
 use crate::model::config::LladaConfig;
 use crate::model::llada::{Block, Llada};
 use crate::ops::attention::{Attention, attention};
-use crate::ops::elementwise::{copy_rows, gather_rows, scatter_rows, silu_gate};
+use crate::ops::elementwise::{copy_rows, gather_rows, silu_gate};
 use crate::ops::embed::embed;
 use crate::ops::matmul::{Matmul, matmul};
 use crate::ops::norm::rms_norm;
-use crate::ops::rope::{rope, rope_table};
+use crate::ops::rope::{Heads, RopeQkv, rope_qkv, rope_table};
 
 /// The rows of one forward.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,17 +81,21 @@ pub struct ForwardBuffers {
     all_rows: Tensor,
     rope_table: Tensor,
     h: Tensor,
+    /// Fused projection of some rows, before its heads go their ways.
+    qkv: Tensor,
+    /// Rows of `qkv`: projections run in chunks of so many rows.
+    qkv_rows: usize,
     q: Tensor,
     /// Queries of layer 0, kept for the prompt rows.
     first_q: Tensor,
     /// One per layer with a cache; without, one for layer 0 and one for all others.
     keys_values: Vec<KeysValues>,
-    /// Keys and values of the rows fed to a cached step.
-    fresh: Option<KeysValues>,
     attn: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    /// Rows of `gate` and `up`: the MLP runs in chunks of so many rows.
+    /// Fused projection of the MLP, `[mlp_rows, 2 mlp_hidden_size]`.
+    gate_up: Tensor,
+    /// What its gate lets through, `[mlp_rows, mlp_hidden_size]`.
+    gated: Tensor,
+    /// The MLP runs in chunks of so many rows.
     mlp_rows: usize,
     candidate_x: Tensor,
     /// Final normed hidden states of the candidate rows `[candidates, d_model]`: the forward's result.
@@ -106,8 +110,9 @@ impl ForwardBuffers {
         let (n, c, d) = (layout.total_rows(), layout.total_candidates(), config.d_model);
         let kv = config.n_kv_heads * config.head_dim;
         let mlp = config.mlp_hidden_size;
-        let fit = (gpu.caps().max_slab_bytes() / (4 * mlp) as u64) as usize;
-        let mlp_rows = n.max(c).min(fit.max(1));
+        let fit = |cols: usize| (gpu.caps().max_slab_bytes() / (4 * cols) as u64).max(1) as usize;
+        let qkv_rows = n.max(c).min(fit(d + 2 * kv));
+        let mlp_rows = n.max(c).min(fit(2 * mlp));
         let buffer = |name: &str, rows: usize, cols: usize| {
             gpu.tensor(&format!("llada.{name}"), DType::F32, &[rows, cols])
         };
@@ -125,13 +130,14 @@ impl ForwardBuffers {
             all_rows: gpu.tensor_from("llada.all_rows", DType::U32, &[n], &all_rows)?,
             rope_table: rope_table(gpu, layout.stride(), config.head_dim, config.rope_theta as f32)?,
             h: buffer("h", n, d)?,
+            qkv: buffer("qkv", qkv_rows, d + 2 * kv)?,
+            qkv_rows,
             q: buffer("q", n, d)?,
             first_q: buffer("first_q", n, d)?,
             keys_values: (0..kept).map(|i| pair(&format!("cache.{i}"))).collect::<Result<_>>()?,
-            fresh: if cached { Some(pair("fresh")?) } else { None },
             attn: buffer("attn", n, d)?,
-            gate: buffer("gate", mlp_rows, mlp)?,
-            up: buffer("up", mlp_rows, mlp)?,
+            gate_up: buffer("gate_up", mlp_rows, 2 * mlp)?,
+            gated: buffer("gated", mlp_rows, mlp)?,
             mlp_rows,
             candidate_x: buffer("candidate_x", c, d)?,
             candidate_h: buffer("candidate_h", c, d)?,
@@ -176,10 +182,10 @@ impl Forward<'_> {
     pub fn record_prompt(&self, plan: &mut PlanBuilder) -> Result<()> {
         let b = self.buffers;
         copy_rows(plan, (&b.context, 0), self.layout.total_rows(), (&b.x, 0))?;
-        for (sequence, rows) in self.layout.prompt_rows.iter().enumerate() {
-            self.record_first_projections(plan, self.layout.span(sequence).0, *rows)?;
-        }
-        Ok(())
+        let spans = self.layout.prompt_rows.iter().enumerate();
+        spans.into_iter().try_for_each(|(sequence, rows)| {
+            self.record_first_projections(plan, self.layout.span(sequence).0, *rows)
+        })
     }
 
     /// A forward over all rows -> `buffers.candidate_h`; keys and values of all rows are kept where there
@@ -197,20 +203,15 @@ impl Forward<'_> {
         for (i, block) in self.llada.blocks.iter().enumerate() {
             let is_last = i + 1 == self.llada.blocks.len();
             let kv = b.keys_values(i);
-            let all = (&b.all_rows, 0);
             if i == 0 {
                 for sequence in 0..layout.sequences() {
                     self.record_first_projections(plan, layout.answer_row(sequence), layout.gen_length)?;
                 }
             } else {
                 rms_norm(plan, &b.x, (0, rows), &block.attn_norm, self.eps(), &b.h)?;
-                matmul(plan, Matmul::new(&b.h, rows, &block.k_proj, &kv.k))?;
-                matmul(plan, Matmul::new(&b.h, rows, &block.v_proj, &kv.v))?;
-                self.rope(plan, &kv.k, (0, rows), self.config().n_kv_heads, all)?;
-                if !is_last {
-                    matmul(plan, Matmul::new(&b.h, rows, &block.q_proj, &b.q))?;
-                    self.rope(plan, &b.q, (0, rows), self.config().n_heads, all)?;
-                }
+                let heads = if is_last { Heads::KeysValues } else { Heads::All };
+                let all = Rows { first: 0, n: rows, list: (&b.all_rows, 0) };
+                self.record_heads(plan, block, heads, &b.h, &[all], (&b.q, kv))?;
             }
             if is_last {
                 let n = layout.total_candidates();
@@ -233,7 +234,6 @@ impl Forward<'_> {
     /// ones of the rows that are fed. `block` matters only with a tail.
     pub fn record_cached(&self, plan: &mut PlanBuilder, block_index: usize, tail: usize) -> Result<()> {
         let (b, layout) = (self.buffers, self.layout);
-        let Some(fresh) = &b.fresh else { return Ok(()) };
         let (bl, feed) = (layout.candidates, layout.candidates + tail);
         let rows = layout.sequences() * feed;
         let after = (block_index + 1) * bl;
@@ -243,17 +243,13 @@ impl Forward<'_> {
             embed(plan, (row_ids, sequence * bl), bl, &self.llada.wte, (&b.x, to))?;
             embed(plan, (ids, sequence * layout.gen_length + after), tail, &self.llada.wte, (&b.x, to + bl))?;
         }
-        let fed = FedRows { feed, after, tail };
+        let fed = self.fed_rows(feed, after);
         for (i, block) in self.llada.blocks.iter().enumerate() {
             let is_last = i + 1 == self.llada.blocks.len();
             let kv = b.keys_values(i);
             rms_norm(plan, &b.x, (0, rows), &block.attn_norm, self.eps(), &b.h)?;
-            matmul(plan, Matmul::new(&b.h, rows, &block.k_proj, &fresh.k))?;
-            matmul(plan, Matmul::new(&b.h, rows, &block.v_proj, &fresh.v))?;
-            self.rope_fed(plan, &fresh.k, self.config().n_kv_heads, fed)?;
-            for (from, to) in [(&fresh.k, &kv.k), (&fresh.v, &kv.v)] {
-                self.record_keep(plan, from, to, fed)?;
-            }
+            let heads = if is_last { Heads::KeysValues } else { Heads::All };
+            self.record_heads(plan, block, heads, &b.h, &fed, (&b.q, kv))?;
             if is_last {
                 for sequence in 0..layout.sequences() {
                     for (from, to) in [(&b.x, &b.candidate_x), (&b.h, &b.candidate_h)] {
@@ -262,8 +258,6 @@ impl Forward<'_> {
                 }
                 return self.record_candidates(plan, block, kv);
             }
-            matmul(plan, Matmul::new(&b.h, rows, &block.q_proj, &b.q))?;
-            self.rope_fed(plan, &b.q, self.config().n_heads, fed)?;
             for sequence in 0..layout.sequences() {
                 let from = sequence * feed;
                 self.attend(plan, (&b.q, from, feed), kv, layout.span(sequence), (&b.attn, from))?;
@@ -279,8 +273,8 @@ impl Forward<'_> {
         let (b, layout) = (self.buffers, self.layout);
         let rows = layout.total_candidates();
         plan.rows_are_candidates(true);
-        matmul(plan, Matmul::new(&b.candidate_h, rows, &block.q_proj, &b.candidate_q))?;
-        self.rope(plan, &b.candidate_q, (0, rows), self.config().n_heads, (self.answers.rows, 0))?;
+        let all = Rows { first: 0, n: rows, list: (self.answers.rows, 0) };
+        self.record_heads(plan, block, Heads::Queries, &b.candidate_h, &[all], (&b.candidate_q, kv))?;
         for sequence in 0..layout.sequences() {
             let first = sequence * layout.candidates;
             let queries = (&b.candidate_q, first, layout.candidates);
@@ -305,11 +299,9 @@ impl Forward<'_> {
         rms_norm(plan, x, (0, rows), &block.ff_norm, self.eps(), h)?;
         for first in (0..rows).step_by(b.mlp_rows) {
             let n = b.mlp_rows.min(rows - first);
-            for (weight, to) in [(&block.ff_proj, &b.gate), (&block.up_proj, &b.up)] {
-                matmul(plan, Matmul { x_row0: first, ..Matmul::new(h, n, weight, to) })?;
-            }
-            silu_gate(plan, &b.gate, &b.up, n)?;
-            let down = Matmul::new(&b.gate, n, &block.ff_out, x);
+            matmul(plan, Matmul { x_row0: first, ..Matmul::new(h, n, &block.gate_up_proj, &b.gate_up) })?;
+            silu_gate(plan, &b.gate_up, n, &b.gated)?;
+            let down = Matmul::new(&b.gated, n, &block.ff_out, x);
             matmul(plan, Matmul { out_row0: first, accumulate: true, ..down })?;
         }
         Ok(())
@@ -318,49 +310,70 @@ impl Forward<'_> {
     /// Norm, queries, keys and values of layer 0 for a range of rows of `x`.
     fn record_first_projections(&self, plan: &mut PlanBuilder, row0: usize, rows: usize) -> Result<()> {
         let (b, block) = (self.buffers, &self.llada.blocks[0]);
-        let kv = b.keys_values(0);
         rms_norm(plan, &b.x, (row0, rows), &block.attn_norm, self.eps(), &b.h)?;
-        for (weight, out) in [(&block.q_proj, &b.first_q), (&block.k_proj, &kv.k), (&block.v_proj, &kv.v)] {
-            let product = Matmul::new(&b.h, rows, weight, out);
-            matmul(plan, Matmul { x_row0: row0, out_row0: row0, ..product })?;
-        }
-        let list = (&b.all_rows, row0);
-        self.rope(plan, &b.first_q, (row0, rows), self.config().n_heads, list)?;
-        self.rope(plan, &kv.k, (row0, rows), self.config().n_kv_heads, list)
+        let range = Rows { first: row0, n: rows, list: (&b.all_rows, row0) };
+        self.record_heads(plan, block, Heads::All, &b.h, &[range], (&b.first_q, b.keys_values(0)))
     }
 
-    /// Moves fresh keys or values of the fed rows into their places.
-    fn record_keep(&self, plan: &mut PlanBuilder, from: &Tensor, to: &Tensor, fed: FedRows) -> Result<()> {
-        let bl = self.layout.candidates;
-        for sequence in 0..self.layout.sequences() {
-            let at = sequence * fed.feed;
-            scatter_rows(plan, (from, at), (self.answers.rows, sequence * bl), bl, to)?;
-            let tail_row = self.layout.answer_row(sequence) + fed.after;
-            copy_rows(plan, (from, at + bl), fed.tail, (to, tail_row))?;
-        }
-        Ok(())
-    }
-
-    fn rope_fed(&self, plan: &mut PlanBuilder, x: &Tensor, heads: usize, fed: FedRows) -> Result<()> {
-        let bl = self.layout.candidates;
-        for sequence in 0..self.layout.sequences() {
-            let at = sequence * fed.feed;
-            self.rope(plan, x, (at, bl), heads, (self.answers.rows, sequence * bl))?;
-            let tail_row = self.layout.answer_row(sequence) + fed.after;
-            self.rope(plan, x, (at + bl, fed.tail), heads, (&self.buffers.all_rows, tail_row))?;
-        }
-        Ok(())
-    }
-
-    fn rope(
+    /// Projections of rows of `h`: queries into the same rows of `q`, keys and values into their rows of the
+    /// forward. `rows` follow each other.
+    fn record_heads(
         &self,
         plan: &mut PlanBuilder,
-        x: &Tensor,
-        rows: (usize, usize),
-        heads: usize,
-        list: (&Tensor, usize),
+        block: &Block,
+        heads: Heads,
+        h: &Tensor,
+        rows: &[Rows<'_>],
+        (q, kv): (&Tensor, &KeysValues),
     ) -> Result<()> {
-        rope(plan, x, rows, heads, &self.buffers.rope_table, list)
+        let (b, config) = (self.buffers, self.config());
+        let (n_heads, n_kv_heads) = (config.n_heads, config.n_kv_heads);
+        let (first_head, end_head) = heads.range(n_heads, n_kv_heads);
+        let columns = (first_head * config.head_dim, end_head * config.head_dim);
+        let first = rows.first().map_or(0, |range| range.first);
+        let end = rows.last().map_or(0, |range| range.first + range.n);
+        for start in (first..end).step_by(b.qkv_rows) {
+            let stop = end.min(start + b.qkv_rows);
+            let product = Matmul::new(h, stop - start, &block.qkv_proj, &b.qkv);
+            matmul(plan, Matmul { x_row0: start, columns, ..product })?;
+            for range in rows {
+                let from = range.first.max(start);
+                let n = stop.min(range.first + range.n).saturating_sub(from);
+                let args = RopeQkv {
+                    qkv: (&b.qkv, from.saturating_sub(start)),
+                    rows: n,
+                    heads,
+                    n_heads,
+                    n_kv_heads,
+                    table: &b.rope_table,
+                    list: (range.list.0, range.list.1 + (from - range.first)),
+                    q: (q, from),
+                    k: &kv.k,
+                    v: &kv.v,
+                };
+                if n > 0 {
+                    rope_qkv(plan, args)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows fed to a cached step: of each sequence the block, then the answer rows from `after` on.
+    fn fed_rows(&self, feed: usize, after: usize) -> Vec<Rows<'_>> {
+        let (layout, bl) = (self.layout, self.layout.candidates);
+        if feed == bl {
+            return vec![Rows { first: 0, n: layout.total_candidates(), list: (self.answers.rows, 0) }];
+        }
+        let of_sequence = |sequence: usize| {
+            let at = sequence * feed;
+            let tail = (&self.buffers.all_rows, layout.answer_row(sequence) + after);
+            [
+                Rows { first: at, n: bl, list: (self.answers.rows, sequence * bl) },
+                Rows { first: at + bl, n: feed - bl, list: tail },
+            ]
+        };
+        (0..layout.sequences()).flat_map(of_sequence).collect()
     }
 
     fn attend(
@@ -396,10 +409,13 @@ impl Forward<'_> {
     }
 }
 
-/// Rows fed to a cached step, for each sequence: the block, then `tail` answer rows from `after` on.
+/// Rows of activations, and where they are in the forward.
 #[derive(Debug, Clone, Copy)]
-struct FedRows {
-    feed: usize,
-    after: usize,
-    tail: usize,
+struct Rows<'a> {
+    /// First row of the activations.
+    first: usize,
+    /// Number of rows.
+    n: usize,
+    /// Their rows in the forward, from this entry of a list on.
+    list: (&'a Tensor, usize),
 }

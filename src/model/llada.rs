@@ -5,7 +5,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Matrix, Tensor};
+use crate::gpu::{DType, Gpu, Matrix, Tensor};
 use crate::model::config::LladaConfig;
 use crate::model::weights::{LoadProgress, WeightReader};
 use crate::quant::QuantFormat;
@@ -47,17 +47,17 @@ impl Quantization {
     }
 }
 
-/// One transformer block, by checkpoint names.
+/// One transformer block, by checkpoint names; matrices with the same input are stacked into one, so that their
+/// products are one dispatch, which fills a GPU with few rows.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) attn_norm: Tensor,
-    pub(crate) q_proj: Matrix,
-    pub(crate) k_proj: Matrix,
-    pub(crate) v_proj: Matrix,
+    /// Queries, keys and values: `[d_model + 2 n_kv_heads * head_dim, d_model]`.
+    pub(crate) qkv_proj: Matrix,
     pub(crate) attn_out: Matrix,
     pub(crate) ff_norm: Tensor,
-    pub(crate) ff_proj: Matrix,
-    pub(crate) up_proj: Matrix,
+    /// `ff_proj` (the gate) and `up_proj`: `[2 mlp_hidden_size, d_model]`.
+    pub(crate) gate_up_proj: Matrix,
     pub(crate) ff_out: Matrix,
 }
 
@@ -99,13 +99,13 @@ impl Llada {
             let at = at.at(format!("blocks.{i}"));
             Ok(Block {
                 attn_norm: at.vector("attn_norm.weight", d)?,
-                q_proj: at.matrix("q_proj.weight", d, d)?,
-                k_proj: at.matrix("k_proj.weight", kv, d)?,
-                v_proj: at.matrix("v_proj.weight", kv, d)?,
+                qkv_proj: at.matrix_stack(
+                    &[("q_proj.weight", d), ("k_proj.weight", kv), ("v_proj.weight", kv)],
+                    d,
+                )?,
                 attn_out: at.matrix("attn_out.weight", d, d)?,
                 ff_norm: at.vector("ff_norm.weight", d)?,
-                ff_proj: at.matrix("ff_proj.weight", mlp, d)?,
-                up_proj: at.matrix("up_proj.weight", mlp, d)?,
+                gate_up_proj: at.matrix_stack(&[("ff_proj.weight", mlp), ("up_proj.weight", mlp)], d)?,
                 ff_out: at.matrix("ff_out.weight", d, mlp)?,
             })
         })?;
@@ -135,11 +135,20 @@ impl Llada {
         self.ff_out.as_ref().unwrap_or(&self.wte)
     }
 
-    /// The matrices of all blocks: query, key, value, output, then the three of the MLP.
+    /// The matrices of all blocks: queries with keys and values, output, then those of the MLP.
     pub fn block_matrices(&self) -> impl Iterator<Item = &Matrix> {
-        self.blocks
-            .iter()
-            .flat_map(|b| [&b.q_proj, &b.k_proj, &b.v_proj, &b.attn_out, &b.ff_proj, &b.up_proj, &b.ff_out])
+        self.blocks.iter().flat_map(|b| [&b.qkv_proj, &b.attn_out, &b.gate_up_proj, &b.ff_out])
+    }
+
+    /// The products of a forward, `(type, n, k)`: all of [`Llada::block_matrices`], and the two parts of the last
+    /// block's `qkv_proj`, whose queries are needed for fewer rows than its keys and values.
+    pub fn products(&self) -> impl Iterator<Item = (DType, usize, usize)> {
+        let LladaConfig { d_model, n_kv_heads, head_dim, .. } = self.config;
+        let last = self.blocks.last().map(|block| block.qkv_proj.dtype);
+        let parts = last.into_iter().flat_map(move |dtype| {
+            [(dtype, d_model, d_model), (dtype, 2 * n_kv_heads * head_dim, d_model)]
+        });
+        self.block_matrices().map(|m| (m.dtype, m.rows, m.cols)).chain(parts)
     }
 
     /// Bytes of all matrices on the device.

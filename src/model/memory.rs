@@ -109,9 +109,10 @@ impl MemoryPlan {
 fn decoder_bytes(config: &LladaConfig, layout: &Layout, cached: bool) -> u64 {
     let (n, c, d) = (layout.total_rows(), layout.total_candidates(), config.d_model);
     let kv = config.n_kv_heads * config.head_dim;
-    let caches = if cached { config.n_layers + 1 } else { config.n_layers.min(2) };
+    let caches = if cached { config.n_layers } else { config.n_layers.min(2) };
     let head = c * config.vocab_size.div_ceil(256) * 8;
-    4 * (6 * n * d + 2 * caches * n * kv + 2 * n.max(c) * config.mlp_hidden_size + 4 * c * d + head) as u64
+    let projections = n.max(c) * (d + 2 * kv + 3 * config.mlp_hidden_size);
+    4 * (6 * n * d + 2 * caches * n * kv + projections + 4 * c * d + head) as u64
 }
 
 /// Spectrogram, convolution patches, activations of one layer, and the hidden states that the adapters read,

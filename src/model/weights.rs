@@ -92,51 +92,77 @@ impl<'a> WeightReader<'a> {
 
     /// The matrix `NAME` of shape `[rows, cols]`.
     pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
-        self.matrix_of(name, &[rows, cols], rows, cols)
+        self.matrix_of(&[(name, &[rows, cols])], cols)
+    }
+
+    /// Matrices `(NAME, rows)` over the same `cols`, one below the other: their products are one.
+    ///
+    /// Errors: those of [`WeightReader::matrix`], and matrices of different types.
+    pub fn matrix_stack(&self, parts: &[(&str, usize)], cols: usize) -> Result<Matrix> {
+        let shapes: Vec<[usize; 2]> = parts.iter().map(|(_, rows)| [*rows, cols]).collect();
+        let parts: Vec<_> = parts.iter().zip(&shapes).map(|((name, _), shape)| (*name, &shape[..])).collect();
+        self.matrix_of(&parts, cols)
     }
 
     /// The convolution weight `NAME` `[out, in, kernel]` as a matrix `[out, in * kernel]`.
     pub fn conv_matrix(&self, name: &str, shape: [usize; 3]) -> Result<Matrix> {
-        self.matrix_of(name, &shape, shape[0], shape[1] * shape[2])
+        self.matrix_of(&[(name, &shape)], shape[1] * shape[2])
     }
 
-    fn matrix_of(&self, name: &str, shape: &[usize], rows: usize, cols: usize) -> Result<Matrix> {
-        let name = format!("{}{name}", self.prefix);
-        self.checkpoint.check(&name, shape)?;
-        let dtype = match (self.checkpoint.dtype(&name), self.quantize) {
+    fn matrix_of(&self, parts: &[(&str, &[usize])], cols: usize) -> Result<Matrix> {
+        let names: Vec<String> = parts.iter().map(|(name, _)| format!("{}{name}", self.prefix)).collect();
+        for (name, (_, shape)) in names.iter().zip(parts) {
+            self.checkpoint.check(name, shape)?;
+        }
+        let dtype = self.common_dtype(&names, cols)?;
+        let rows: usize = parts.iter().map(|(_, shape)| shape[0]).sum();
+        let name = parts.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("+");
+        let mut matrix =
+            Matrix { name: format!("{}{name}", self.prefix), dtype, rows, cols, slabs: Vec::new() };
+        let ranges = Matrix::slab_rows(rows, dtype.row_bytes(cols), self.gpu.caps().max_slab_bytes())?;
+        if self.gpu.is_sketch() {
+            for (first_row, n) in ranges {
+                let tensor = self.gpu.tensor(&matrix.name, dtype, &[n, cols])?;
+                matrix.slabs.push(Slab { first_row, tensor });
+            }
+            return Ok(matrix);
+        }
+        let stored = names.iter().map(|name| self.checkpoint.get(name)).collect::<Result<Vec<_>>>()?;
+        for (first_row, n) in ranges {
+            let pieces = rows_of(&stored, cols, first_row, first_row + n);
+            let quantized = pieces.iter().map(|piece| piece.tensor().quantized(self.quantize?)).collect::<Vec<_>>();
+            let bytes = pieces.iter().zip(&quantized).map(|(piece, q)| q.as_deref().unwrap_or(piece.bytes));
+            let bytes = bytes.collect::<Vec<_>>();
+            let tensor = self.upload.borrow_mut().tensor(&matrix.name, dtype, &[n, cols], &bytes)?;
+            // Slab by slab, so that no more of a 1 GB matrix stays resident in the file map than one slab.
+            pieces.iter().try_for_each(|piece| self.done(&piece.tensor()))?;
+            matrix.slabs.push(Slab { first_row, tensor });
+        }
+        Ok(matrix)
+    }
+
+    /// The type on the device of matrices that are stacked.
+    fn common_dtype(&self, names: &[String], cols: usize) -> Result<DType> {
+        let dtype_of = |name: &String| match (self.checkpoint.dtype(name), self.quantize) {
             (Some(StoredDtype::Quantized(format)), _) => DType::Q(format),
             (_, Some(format)) if format.fits(cols) => DType::Q(format),
             (Some(StoredDtype::F16), _) => DType::F16,
             (Some(StoredDtype::BF16), _) => DType::Bf16,
             (Some(StoredDtype::F32) | None, _) => DType::F32,
         };
-        let ranges = Matrix::slab_rows(rows, dtype.row_bytes(cols), self.gpu.caps().max_slab_bytes())?;
-        let mut slabs = Vec::new();
-        if self.gpu.is_sketch() {
-            for (first_row, n) in ranges {
-                slabs.push(Slab { first_row, tensor: self.gpu.tensor(&name, dtype, &[n, cols])? });
-            }
-            return Ok(Matrix { name, dtype, rows, cols, slabs });
+        let dtype = names.first().map_or(DType::F32, dtype_of);
+        match names.iter().find(|name| dtype_of(name) != dtype) {
+            None => Ok(dtype),
+            Some(other) => Err(Error::Weights {
+                path: self.checkpoint.file_of(other).to_path_buf(),
+                reason: format!(
+                    "`{other}` is {}, but `{}`, which is multiplied together with it, is {}; store both in one type",
+                    dtype_of(other).name(),
+                    names[0],
+                    dtype.name()
+                ),
+            }),
         }
-        let stored = self.checkpoint.get(&name)?;
-        let stored_row = stored.dtype.row_bytes(cols);
-        for (first_row, n) in ranges {
-            let bytes = Cow::Borrowed(&stored.bytes[first_row * stored_row..(first_row + n) * stored_row]);
-            let part = StoredTensor {
-                name: stored.name,
-                dtype: stored.dtype,
-                shape: &[n, cols],
-                bytes,
-                file: stored.file,
-            };
-            let quantized = self.quantize.and_then(|format| part.quantized(format));
-            let bytes = quantized.as_deref().unwrap_or(&part.bytes);
-            let tensor = self.upload.borrow_mut().tensor(&name, dtype, &[n, cols], bytes)?;
-            // Slab by slab, so that no more of a 1 GB matrix stays resident in the file map than one slab.
-            self.done(&part)?;
-            slabs.push(Slab { first_row, tensor });
-        }
-        Ok(Matrix { name, dtype, rows, cols, slabs })
     }
 
     /// The vector `NAME` of `len` elements, as f32.
@@ -204,6 +230,34 @@ impl<'a> WeightReader<'a> {
         self.checkpoint.release(stored);
         (self.progress)(stored.bytes.len() as u64)
     }
+}
+
+/// Some rows of a stored tensor.
+struct Piece<'s> {
+    stored: &'s StoredTensor<'s>,
+    shape: [usize; 2],
+    bytes: &'s [u8],
+}
+
+impl Piece<'_> {
+    fn tensor(&self) -> StoredTensor<'_> {
+        let StoredTensor { name, dtype, file, .. } = *self.stored;
+        StoredTensor { name, dtype, shape: &self.shape, bytes: Cow::Borrowed(self.bytes), file }
+    }
+}
+
+/// Rows `first..end` of tensors of `cols` columns that lie one below the other.
+fn rows_of<'s>(stack: &'s [StoredTensor<'_>], cols: usize, first: usize, end: usize) -> Vec<Piece<'s>> {
+    let (mut at, mut pieces) = (0, Vec::new());
+    for stored in stack {
+        let (rows, row) = (stored.shape[0], stored.dtype.row_bytes(cols));
+        let (from, to) = (first.clamp(at, at + rows) - at, end.clamp(at, at + rows) - at);
+        if from < to {
+            pieces.push(Piece { stored, shape: [to - from, cols], bytes: &stored.bytes[from * row..to * row] });
+        }
+        at += rows;
+    }
+    pieces
 }
 
 /// A linear layer `y = x W^T (+ b)`.

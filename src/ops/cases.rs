@@ -429,7 +429,7 @@ fn guarded(gpu: &Gpu, name: &str, dtype: DType, shape: &[usize], bytes: Option<&
         let guard = INPUT_GUARD.to_ne_bytes();
         let mut data = bytes.to_vec();
         data.extend((data.len()..words * 4).map(|i| guard[i % 4]));
-        crate::gpu::memory::Upload::new(gpu).write(&tensor, &data)?;
+        crate::gpu::memory::Upload::new(gpu).write(&tensor, 0, &data)?;
     }
     Ok(Tensor { dtype, shape: shape.to_vec(), ..tensor })
 }

@@ -6,10 +6,10 @@ use crate::gpu::kernel::{Variant, kernel};
 use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
 
 kernel! {
-    /// gate[i] = silu(gate[i]) * up[i], in place
+    /// out[r, c] = silu(gate_up[r, c]) * gate_up[r, n_cols + c]
     SILU_GATE = "silu_gate" {
-        params: SiluGateParams { len: u32 },
-        bindings: [read up, write gate],
+        params: SiluGateParams { n_rows: u32, n_cols: u32 },
+        bindings: [read gate_up, write out],
         slots: [],
         consts: [],
     }
@@ -29,16 +29,6 @@ kernel! {
     /// out[r, c] = x[rows[r], c]
     GATHER_ROWS = "gather_rows" {
         params: GatherRowsParams { n_rows: u32, n_cols: u32 },
-        bindings: [read x, read rows, write out],
-        slots: [],
-        consts: [],
-    }
-}
-
-kernel! {
-    /// out[rows[r], c] = x[x_row0 + r, c]
-    SCATTER_ROWS = "scatter_rows" {
-        params: ScatterRowsParams { n_rows: u32, n_cols: u32, x_row0: u32, list0: u32 },
         bindings: [read x, read rows, write out],
         slots: [],
         consts: [],
@@ -69,15 +59,16 @@ fn moved(elements: usize, flops: usize) -> Cost {
     Cost { flops: (elements * flops) as u64, bytes: 8 * elements as u64 }
 }
 
-/// `gate[..rows] = silu(gate) * up`, both f32 `[.., n_cols]`.
-pub fn silu_gate(plan: &mut PlanBuilder, gate: &Tensor, up: &Tensor, rows: usize) -> Result<()> {
-    let [_, n_cols] = gate.dims("silu_gate")?;
-    gate.expect_rows("silu_gate", rows, n_cols)?;
-    up.expect_rows("silu_gate", rows, n_cols)?;
+/// `out[..rows] = silu(gate) * up` of a fused projection `[.., 2 n_cols]` f32, gate in the first half of a row.
+pub fn silu_gate(plan: &mut PlanBuilder, gate_up: &Tensor, rows: usize, out: &Tensor) -> Result<()> {
+    let [_, n_cols] = out.dims("silu_gate")?;
+    out.expect_rows("silu_gate", rows, n_cols)?;
+    gate_up.expect_rows("silu_gate", rows, 2 * n_cols)?;
+    let params = SiluGateParams { n_rows: rows as u32, n_cols: n_cols as u32 };
     let len = rows * n_cols;
-    let params = SiluGateParams { len: len as u32 };
+    let cost = Cost { flops: 5 * len as u64, bytes: 12 * len as u64 };
     let grid = linear_grid(len.div_ceil(64));
-    plan.dispatch(&SILU_GATE, Variant::default(), params, &[up, gate], grid, moved(len, 5))
+    plan.dispatch(&SILU_GATE, Variant::default(), params, &[gate_up, out], grid, cost)
 }
 
 /// Copies `rows` rows of f32 `[.., n_cols]`.
@@ -116,29 +107,6 @@ pub fn gather_rows(
     let len = n_rows * n_cols;
     let grid = linear_grid(len.div_ceil(64));
     plan.dispatch(&GATHER_ROWS, Variant::default(), params, &[x, rows, out], grid, moved(len, 0))
-}
-
-/// `out[list[list0 + r]] = x[x_row0 + r]` for `n_rows` rows; entries of the u32 list must be distinct.
-pub fn scatter_rows(
-    plan: &mut PlanBuilder,
-    (x, x_row0): (&Tensor, usize),
-    (list, list0): (&Tensor, usize),
-    n_rows: usize,
-    out: &Tensor,
-) -> Result<()> {
-    let [_, n_cols] = x.dims("scatter_rows")?;
-    x.expect_rows("scatter_rows", x_row0 + n_rows, n_cols)?;
-    list.expect_len("scatter_rows", list0 + n_rows)?;
-    out.expect_rows("scatter_rows", 0, n_cols)?;
-    let params = ScatterRowsParams {
-        n_rows: n_rows as u32,
-        n_cols: n_cols as u32,
-        x_row0: x_row0 as u32,
-        list0: list0 as u32,
-    };
-    let len = n_rows * n_cols;
-    let grid = linear_grid(len.div_ceil(64));
-    plan.dispatch(&SCATTER_ROWS, Variant::default(), params, &[x, list, out], grid, moved(len, 0))
 }
 
 /// `y` `[n_targets * n_prompts, n_cols]`, `layer_weights` `[n_prompts, n_targets]` -> `out` `[n_prompts, n_cols]`.

@@ -40,6 +40,8 @@ pub struct Matmul<'a> {
     pub rows: usize,
     /// Weights `[n, k]`.
     pub weight: &'a Matrix,
+    /// The columns of the result that are computed, that is, rows of `weight`; others are left alone.
+    pub columns: (usize, usize),
     /// Bias `[n]` f32.
     pub bias: Option<&'a Tensor>,
     /// Epilogue function.
@@ -53,13 +55,14 @@ pub struct Matmul<'a> {
 }
 
 impl<'a> Matmul<'a> {
-    /// `out[..rows] = x[..rows] W^T`.
+    /// `out[..rows] = x[..rows] W^T`, all columns.
     pub fn new(x: &'a Tensor, rows: usize, weight: &'a Matrix, out: &'a Tensor) -> Matmul<'a> {
         Matmul {
             x,
             x_row0: 0,
             rows,
             weight,
+            columns: (0, weight.rows),
             bias: None,
             activation: Activation::None,
             accumulate: false,
@@ -69,12 +72,14 @@ impl<'a> Matmul<'a> {
     }
 }
 
-/// Appends one product, a dispatch per weight slab, with the variant that was measured best or built in.
+/// Appends one product, a dispatch for each weight slab that has a part in it, with the variant that was measured best or built in.
 ///
 /// Errors: operand shapes that do not fit.
 pub fn matmul(plan: &mut PlanBuilder, args: Matmul<'_>) -> Result<()> {
     let weight = args.weight;
-    let variant = MatmulVariant::choose(plan.gpu(), weight.dtype, args.rows, weight.rows, weight.cols);
+    let (first, end) = args.columns;
+    let n = end.saturating_sub(first);
+    let variant = MatmulVariant::choose(plan.gpu(), weight.dtype, args.rows, n, weight.cols);
     matmul_with(plan, variant, args)
 }
 
@@ -98,15 +103,30 @@ pub fn matmul_with(plan: &mut PlanBuilder, variant: MatmulVariant, args: Matmul<
             got: vec![weight.rows, weight.cols],
         });
     }
+    let (first, end) = args.columns;
+    if first > end || end > weight.rows {
+        return Err(Error::Shape {
+            op: "matmul",
+            operand: weight.name.clone(),
+            expected: format!("columns {first}..{end} of the result"),
+            got: vec![weight.rows, weight.cols],
+        });
+    }
     let unused = plan.unused()?;
     for slab in &weight.slabs {
-        let flops_per_row = 2 * (slab.tensor.shape[0] * weight.cols) as u64;
+        let from = first.max(slab.first_row);
+        let columns = end.min(slab.first_row + slab.tensor.shape[0]).saturating_sub(from);
+        if columns == 0 {
+            continue;
+        }
+        let flops_per_row = 2 * (columns * weight.cols) as u64;
         let step = plan.rows_per_dispatch(rows, flops_per_row, 64);
         for row in (0..rows).step_by(step) {
             let part = Matmul {
                 x_row0: args.x_row0 + row,
                 out_row0: args.out_row0 + row,
                 rows: step.min(rows - row),
+                columns: (from, from + columns),
                 ..args
             };
             slab_product(plan, variant, &part, slab, bias.unwrap_or(&unused))?;
@@ -122,15 +142,16 @@ fn slab_product(
     slab: &Slab,
     bias: &Tensor,
 ) -> Result<()> {
-    let [slab_cols, k] = slab.tensor.dims("matmul")?;
-    let (m, n) = (args.rows, args.weight.rows);
+    let (m, n, k) = (args.rows, args.weight.rows, args.weight.cols);
+    let (col0, slab_cols) = (args.columns.0, args.columns.1 - args.columns.0);
     let k_part = variant.k_part(k);
     let params = MatmulParams {
         m: m as u32,
         n: n as u32,
         k: k as u32,
         slab_cols: slab_cols as u32,
-        col0: slab.first_row as u32,
+        col0: col0 as u32,
+        w_row0: (col0 - slab.first_row) as u32,
         x_row0: args.x_row0 as u32,
         out_row0: args.out_row0 as u32,
         has_bias: args.bias.is_some() as u32,
@@ -140,7 +161,7 @@ fn slab_product(
     };
     let cost = Cost {
         flops: 2 * (m * slab_cols * k) as u64,
-        bytes: slab.tensor.byte_len() + 4 * (m * (k + slab_cols)) as u64,
+        bytes: args.weight.dtype.bytes(&[slab_cols, k]) as u64 + 4 * (m * (k + slab_cols)) as u64,
     };
     let parts = k.div_ceil(k_part.max(1));
     let partials = if parts > 1 { Some(plan.scratch(0, parts * m * slab_cols)?) } else { None };

@@ -1,4 +1,4 @@
-//! Rotary position embedding.
+//! Rotary position embedding, on the way from a fused projection to queries, keys and values.
 
 use crate::error::Result;
 use crate::gpu::kernel::{Variant, kernel};
@@ -6,12 +6,13 @@ use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
 use crate::gpu::{DType, Gpu, Tensor};
 
 kernel! {
-    /// x'[i] = x[i] cos - x[i + half] sin, x'[i + half] = x[i + half] cos + x[i] sin, angle = position * theta^(-i / half)
-    ROPE = "rope" {
-        params: RopeParams {
-            n_rows: u32, n_heads: u32, half: u32, row0: u32, list0: u32, rows_per_sequence: u32,
+    /// q, k[rows], v[rows] = heads of qkv; of q and k x'[i] = x[i] cos - x[i + half] sin, x'[i + half] = x[i + half] cos + x[i] sin
+    ROPE_QKV = "rope_qkv" {
+        params: RopeQkvParams {
+            n_rows: u32, n_heads: u32, n_kv_heads: u32, half: u32, first_head: u32, heads: u32,
+            x_row0: u32, q_row0: u32, list0: u32, rows_per_sequence: u32,
         },
-        bindings: [read table, read rows, write x],
+        bindings: [read qkv, read table, read rows, write q, write k, write v],
         slots: [],
         consts: [],
     }
@@ -32,29 +33,85 @@ pub fn rope_table(gpu: &Gpu, max_positions: usize, head_dim: usize, theta: f32) 
     gpu.tensor_from("rope.table", DType::F32, &[max_positions, half, 2], &table)
 }
 
-/// Rotates rows `row0 ..` of `x` `[.., n_heads * head_dim]` in place. The position of the r-th of them is
-/// `list[list0 + r]`, its row in the forward, modulo the rows of the table (one sequence).
-pub fn rope(
-    plan: &mut PlanBuilder,
-    x: &Tensor,
-    (row0, rows): (usize, usize),
-    n_heads: usize,
-    table: &Tensor,
-    (list, list0): (&Tensor, usize),
-) -> Result<()> {
-    let [rows_per_sequence, half, _] = table.dims::<3>("rope")?;
-    x.expect_rows("rope", row0 + rows, n_heads * half * 2)?;
-    list.expect_len("rope", list0 + rows)?;
-    let params = RopeParams {
+/// Which heads of a fused projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heads {
+    /// Queries, keys and values.
+    All,
+    /// Queries only.
+    Queries,
+    /// Keys and values only.
+    KeysValues,
+}
+
+impl Heads {
+    /// The first of them and the one behind the last, in a row of queries, keys and values.
+    pub fn range(self, n_heads: usize, n_kv_heads: usize) -> (usize, usize) {
+        let end = n_heads + 2 * n_kv_heads;
+        match self {
+            Heads::All => (0, end),
+            Heads::Queries => (0, n_heads),
+            Heads::KeysValues => (n_heads, end),
+        }
+    }
+}
+
+/// Operands of [`rope_qkv`].
+#[derive(Debug, Clone, Copy)]
+pub struct RopeQkv<'a> {
+    /// Fused projection `[.., (n_heads + 2 n_kv_heads) * head_dim]` f32 and its first row.
+    pub qkv: (&'a Tensor, usize),
+    /// Number of rows.
+    pub rows: usize,
+    /// Which heads are taken; the results of others are left alone.
+    pub heads: Heads,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads.
+    pub n_kv_heads: usize,
+    /// The table of [`rope_table`]; its rows are those of one sequence.
+    pub table: &'a Tensor,
+    /// Rows in the forward, u32, and the entry of the first of them. Modulo the rows of the table they are
+    /// positions; keys and values go to these rows, which must be distinct.
+    pub list: (&'a Tensor, usize),
+    /// Queries `[.., n_heads * head_dim]` and their first row.
+    pub q: (&'a Tensor, usize),
+    /// Keys of the forward `[.., n_kv_heads * head_dim]`.
+    pub k: &'a Tensor,
+    /// Values of the forward, as the keys.
+    pub v: &'a Tensor,
+}
+
+/// Takes queries, keys and values of a fused projection apart and rotates queries and keys.
+///
+/// Errors: operand shapes that do not fit.
+pub fn rope_qkv(plan: &mut PlanBuilder, args: RopeQkv<'_>) -> Result<()> {
+    let RopeQkv { rows, n_heads, n_kv_heads, table, .. } = args;
+    let [rows_per_sequence, half, _] = table.dims::<3>("rope_qkv")?;
+    let head_dim = 2 * half;
+    args.qkv.0.expect_rows("rope_qkv", args.qkv.1 + rows, (n_heads + 2 * n_kv_heads) * head_dim)?;
+    args.list.0.expect_len("rope_qkv", args.list.1 + rows)?;
+    let (first, end) = args.heads.range(n_heads, n_kv_heads);
+    let q_rows = if first < n_heads { args.q.1 + rows } else { 0 };
+    args.q.0.expect_rows("rope_qkv", q_rows, n_heads * head_dim)?;
+    for kept in [args.k, args.v] {
+        kept.expect_rows("rope_qkv", 0, n_kv_heads * head_dim)?;
+    }
+    let params = RopeQkvParams {
         n_rows: rows as u32,
         n_heads: n_heads as u32,
+        n_kv_heads: n_kv_heads as u32,
         half: half as u32,
-        row0: row0 as u32,
-        list0: list0 as u32,
+        first_head: first as u32,
+        heads: (end - first) as u32,
+        x_row0: args.qkv.1 as u32,
+        q_row0: args.q.1 as u32,
+        list0: args.list.1 as u32,
         rows_per_sequence: rows_per_sequence as u32,
     };
-    let pairs = rows * n_heads * half;
+    let pairs = rows * (end - first) * half;
     let cost = Cost { flops: 6 * pairs as u64, bytes: 16 * pairs as u64 };
     let grid = linear_grid(pairs.div_ceil(64));
-    plan.dispatch(&ROPE, Variant::default(), params, &[table, list, x], grid, cost)
+    let bindings = [args.qkv.0, table, args.list.0, args.q.0, args.k, args.v];
+    plan.dispatch(&ROPE_QKV, Variant::default(), params, &bindings, grid, cost)
 }

@@ -77,9 +77,7 @@ pub fn works(llada: &Llada, hearing: Option<&Hearing>, rows: &[usize]) -> Vec<Wo
     let mut all = Vec::new();
     let config = llada.config();
     for &rows in rows {
-        all.extend(llada.block_matrices().map(|matrix| {
-            Work::Product(Product { dtype: matrix.dtype, rows, n: matrix.rows, k: matrix.cols })
-        }));
+        all.extend(llada.products().map(|(dtype, n, k)| Work::Product(Product { dtype, rows, n, k })));
         all.push(Work::Attention(Attending {
             rows,
             keys: rows.max(CONTEXT),

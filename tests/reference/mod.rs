@@ -72,14 +72,13 @@ pub fn reference(kernel: &str) -> Option<Reference> {
         "quantize_rows" => matmul::quantize_rows,
         "layer_norm" => rows::layer_norm,
         "rms_norm" => rows::rms_norm,
-        "rope" => rows::rope,
+        "rope_qkv" => rows::rope_qkv,
         "attention_naive" | "attention" | "attention_shuffle" | "attention_tile" | "attention_coop" => {
             attention::attention
         }
         "silu_gate" => rows::silu_gate,
         "copy_rows" => rows::copy_rows,
         "gather_rows" => rows::gather_rows,
-        "scatter_rows" => rows::scatter_rows,
         "qformer_mix" => rows::qformer_mix,
         "guidance" => rows::guidance,
         "embed" => rows::embed,

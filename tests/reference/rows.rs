@@ -38,33 +38,49 @@ pub fn rms_norm(case: &Case, t: &[Host]) -> Vec<Expected> {
     vec![out]
 }
 
-pub fn rope(case: &Case, t: &[Host]) -> Vec<Expected> {
-    let (x, table, list) = (&t[0].data, &t[1].data, &t[2].data);
-    let [heads, half, row0, list0, table_rows] =
-        ["heads", "half", "row0", "list0", "table_rows"].map(|name| case.size(name));
-    let mut out = Expected { values: x.clone(), scales: vec![0.0; x.len()] };
+pub fn rope_qkv(case: &Case, t: &[Host]) -> Vec<Expected> {
+    let (qkv, table, list) = (&t[0].data, &t[1].data, &t[2].data);
+    let [heads, kv_heads, half, table_rows] =
+        ["heads", "kv_heads", "half", "table_rows"].map(|name| case.size(name));
+    let [x_row0, q_row0, list0] = ["x_row0", "q_row0", "list0"].map(|name| case.size(name));
+    let mut out: Vec<Expected> = (0..3).map(|i| Expected::untouched(output_len(case, i))).collect();
     for r in 0..case.size("rows") {
-        let position = list[list0 + r] as usize % table_rows;
-        for head in 0..heads {
+        let row = list[list0 + r] as usize;
+        let position = row % table_rows;
+        for head in case.size("first_head")..case.size("end_head") {
+            // Which of the three, its row and head there.
+            let (which, to_row, to_head, n) = match head {
+                h if h < heads => (0, q_row0 + r, h, heads),
+                h if h < heads + kv_heads => (1, row, h - heads, kv_heads),
+                h => (2, row, h - heads - kv_heads, kv_heads),
+            };
             for i in 0..half {
-                let (cos, sin) = (table[(position * half + i) * 2], table[(position * half + i) * 2 + 1]);
-                let lo = ((row0 + r) * heads + head) * 2 * half + i;
-                let hi = lo + half;
-                let size = x[lo].abs().max(x[hi].abs()) * 1.5;
-                out.put(lo, x[lo] * cos - x[hi] * sin, size);
-                out.put(hi, x[hi] * cos + x[lo] * sin, size);
+                let lo = qkv[((x_row0 + r) * (heads + 2 * kv_heads) + head) * 2 * half + i];
+                let hi = qkv[((x_row0 + r) * (heads + 2 * kv_heads) + head) * 2 * half + half + i];
+                let (cos, sin) = match which {
+                    2 => (1.0, 0.0),
+                    _ => (table[(position * half + i) * 2], table[(position * half + i) * 2 + 1]),
+                };
+                let to = (to_row * n + to_head) * 2 * half + i;
+                let size = lo.abs().max(hi.abs()) * 1.5;
+                out[which].put(to, lo * cos - hi * sin, size);
+                out[which].put(to + half, hi * cos + lo * sin, size);
             }
         }
     }
-    vec![out]
+    out
 }
 
 pub fn silu_gate(case: &Case, t: &[Host]) -> Vec<Expected> {
-    let used = case.size("rows") * t[0].shape[1];
-    let gated = |(i, (g, u)): (usize, (&f64, &f64))| {
-        if i < used { g / (1.0 + (-g).exp()) * u } else { *g }
-    };
-    vec![Expected::new(t[0].data.iter().zip(&t[1].data).enumerate().map(gated).collect())]
+    let cols = t[0].shape[1] / 2;
+    let mut out = vec![UNTOUCHED; output_len(case, 0)];
+    for r in 0..case.size("rows") {
+        for c in 0..cols {
+            let (g, u) = (t[0].data[r * 2 * cols + c], t[0].data[r * 2 * cols + cols + c]);
+            out[r * cols + c] = g / (1.0 + (-g).exp()) * u;
+        }
+    }
+    vec![Expected::new(out)]
 }
 
 /// Expected values where `rows[r]` of the output is row `from[r]` of `x`.
@@ -84,11 +100,6 @@ pub fn copy_rows(case: &Case, t: &[Host]) -> Vec<Expected> {
 
 pub fn gather_rows(case: &Case, t: &[Host]) -> Vec<Expected> {
     moved(case, &t[0], (0..case.size("rows")).map(|r| (r, t[1].data[r] as usize)))
-}
-
-pub fn scatter_rows(case: &Case, t: &[Host]) -> Vec<Expected> {
-    let (from, list0) = (case.size("x_row0"), case.size("list0"));
-    moved(case, &t[0], (0..case.size("rows")).map(|r| (t[1].data[list0 + r] as usize, from + r)))
 }
 
 pub fn embed(case: &Case, t: &[Host]) -> Vec<Expected> {

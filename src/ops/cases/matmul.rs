@@ -18,6 +18,8 @@ struct Shape {
     m: usize,
     k: usize,
     slabs: &'static [usize],
+    /// The columns that are computed, if not all.
+    columns: Option<(usize, usize)>,
     bias: bool,
     activation: Activation,
     accumulate: bool,
@@ -34,6 +36,7 @@ const PLAIN: Shape = Shape {
     m: 1,
     k: 8,
     slabs: &[1],
+    columns: None,
     bias: false,
     activation: Activation::None,
     accumulate: false,
@@ -64,6 +67,16 @@ fn ragged() -> Vec<Shape> {
             bias: true,
             activation: Activation::Gelu,
             offsets: (3, 2),
+            ..PLAIN
+        },
+        Shape {
+            name: "columns of two of three slabs",
+            m: 9,
+            k: 64,
+            slabs: &[64, 64, 71],
+            columns: Some((70, 137)),
+            bias: true,
+            accumulate: true,
             ..PLAIN
         },
         Shape {
@@ -116,6 +129,7 @@ fn case(kernel: &'static Kernel, variant: &Variant, shape: Shape) -> Case {
     // Quantized rows are whole blocks.
     let k = if matches!(dtype, DType::Q(_)) { shape.k.next_multiple_of(BLOCK) } else { shape.k };
     let n = shape.slabs.iter().sum();
+    let columns = shape.columns.unwrap_or((0, n));
     let blocking = shape.split.unwrap_or_else(|| blocking(kernel, variant));
     let out_rows = out_row0 + m + 1;
     let case = Case::new(kernel.name, variant.clone(), format!("{m} x {n} x {k}: {}", shape.name))
@@ -125,6 +139,7 @@ fn case(kernel: &'static Kernel, variant: &Variant, shape: Shape) -> Case {
         .input("start", DType::F32, &[out_rows, n], Fill::Normal(1.0))
         .sizes(&[("m", m), ("x_row0", x_row0), ("out_row0", out_row0), ("activation", activation as usize)])
         .sizes(&[("bias", bias.into()), ("accumulate", accumulate.into())])
+        .sizes(&[("first_column", columns.0), ("end_column", columns.1)])
         .sizes(&[("f16", (blocking.rounding() == Rounding::F16).into())])
         .tolerance(2e-7, 2e-6);
     let case =
@@ -133,6 +148,7 @@ fn case(kernel: &'static Kernel, variant: &Variant, shape: Shape) -> Case {
         let args = Matmul {
             x_row0,
             out_row0,
+            columns,
             bias: bias.then(|| o.input(2)),
             activation,
             accumulate,

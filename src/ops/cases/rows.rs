@@ -4,13 +4,13 @@ use super::{Case, Fill, Random};
 use crate::gpu::DType;
 use crate::gpu::kernel::Variant;
 use crate::gpu::plan::{Cost, GATE, GateParams, linear_grid};
-use crate::ops::elementwise::{copy_rows, gather_rows, guidance, qformer_mix, scatter_rows, silu_gate};
+use crate::ops::elementwise::{copy_rows, gather_rows, guidance, qformer_mix, silu_gate};
 use crate::ops::embed::{EMBED, embed};
 use crate::ops::matmul::weights_dtype;
 use crate::ops::norm::{
     LAYER_NORM, LayerNormParams, LayerNormWeights, RMS_NORM, RmsNormParams, layer_norm, rms_norm,
 };
-use crate::ops::rope::rope;
+use crate::ops::rope::{Heads, RopeQkv, rope_qkv};
 use crate::quant::BLOCK;
 
 /// `through_op`: by the function of src/ops, which picks its variant; else with exactly this variant.
@@ -81,48 +81,74 @@ fn rms(variant: &Variant, rows: usize, cols: usize, row0: usize, through_op: boo
         })
 }
 
-/// `positions` as rows of a forward with `table_rows` rows per sequence.
-fn rotation(
-    heads: usize,
+/// Rows of a fused projection and where they go: to `list`, rows of a forward with `table_rows` rows per sequence.
+#[derive(Clone, Copy)]
+struct Projection<'a> {
+    heads: [usize; 2],
     half: usize,
-    row0: usize,
+    parts: Heads,
+    x_row0: usize,
+    q_row0: usize,
     list0: usize,
     table_rows: usize,
-    positions: &[u32],
-) -> Case {
+    list: &'a [u32],
+}
+
+fn heads_apart(shape: Projection<'_>) -> Case {
+    let Projection { heads: [n_heads, n_kv_heads], half, parts, x_row0, q_row0, list0, table_rows, list } = shape;
     let table: Vec<f32> = (0..table_rows * half)
         .flat_map(|i| {
             let angle = (i / half) as f64 * 500_000f64.powf(-((i % half) as f64) / half as f64);
             [angle.cos() as f32, angle.sin() as f32]
         })
         .collect();
-    let rows = positions.len();
-    let list: Vec<u32> = std::iter::repeat_n(7, list0).chain(positions.iter().copied()).collect();
-    let shape = [row0 + rows + 1, heads * half * 2];
+    let rows = list.len();
+    let forward_rows = list.iter().max().map_or(0, |row| *row as usize + 2);
+    let kept = [forward_rows, n_kv_heads * 2 * half];
+    let (first_head, end_head) = parts.range(n_heads, n_kv_heads);
+    let places: Vec<u32> = std::iter::repeat_n(7, list0).chain(list.iter().copied()).collect();
     Case::new(
-        "rope",
+        "rope_qkv",
         Variant::default(),
-        format!("{rows} rows, {heads} heads of {}, at {row0}, {list0}", 2 * half),
+        format!(
+            "{rows} rows at {x_row0} to {q_row0}, {parts:?} of {n_heads} + 2 x {n_kv_heads} heads of {}, list at {list0}",
+            2 * half
+        ),
     )
-    .input("x", DType::F32, &shape, Fill::Mixed(1.0))
+    .input("qkv", DType::F32, &[x_row0 + rows, (n_heads + 2 * n_kv_heads) * 2 * half], Fill::Mixed(1.0))
     .input("table", DType::F32, &[table_rows, half, 2], Fill::Values(table))
-    .words("list", list)
-    .in_place("x", &shape, 0)
-    .sizes(&[("rows", rows), ("heads", heads), ("half", half), ("row0", row0), ("list0", list0)])
-    .sizes(&[("table_rows", table_rows)])
+    .words("list", places)
+    .output("q", &[q_row0 + rows + 1, n_heads * 2 * half])
+    .output("k", &kept)
+    .output("v", &kept)
+    .sizes(&[("rows", rows), ("heads", n_heads), ("kv_heads", n_kv_heads), ("half", half)])
+    .sizes(&[("first_head", first_head), ("end_head", end_head), ("x_row0", x_row0), ("q_row0", q_row0)])
+    .sizes(&[("list0", list0), ("table_rows", table_rows)])
     .tolerance(0.0, 2e-7)
-    .dispatching(move |plan, o| rope(plan, o.output(0), (row0, rows), heads, o.input(1), (o.input(2), list0)))
+    .dispatching(move |plan, o| {
+        let args = RopeQkv {
+            qkv: (o.input(0), x_row0),
+            rows,
+            heads: parts,
+            n_heads,
+            n_kv_heads,
+            table: o.input(1),
+            list: (o.input(2), list0),
+            q: (o.output(0), q_row0),
+            k: o.output(1),
+            v: o.output(2),
+        };
+        rope_qkv(plan, args)
+    })
 }
 
 fn silu(rows: usize, cols: usize, scale: f32) -> Case {
-    let shape = [rows + 1, cols];
     Case::new("silu_gate", Variant::default(), format!("[{rows}, {cols}], scale {scale}"))
-        .input("gate", DType::F32, &shape, Fill::Mixed(scale))
-        .input("up", DType::F32, &shape, Fill::Normal(1.0))
-        .in_place("gate", &shape, 0)
+        .input("gate_up", DType::F32, &[rows + 1, 2 * cols], Fill::Mixed(scale))
+        .output("out", &[rows + 1, cols])
         .sizes(&[("rows", rows)])
         .tolerance(1e-9, 4e-6)
-        .dispatching(move |plan, o| silu_gate(plan, o.output(0), o.input(1), rows))
+        .dispatching(move |plan, o| silu_gate(plan, o.input(0), rows, o.output(0)))
 }
 
 fn copy(rows: usize, cols: usize, x_row0: usize, out_row0: usize) -> Case {
@@ -140,28 +166,6 @@ fn gather(x_rows: u32, rows: usize, cols: usize) -> Case {
         .output("out", &[rows + 1, cols])
         .sizes(&[("rows", rows)])
         .dispatching(move |plan, o| gather_rows(plan, o.input(0), o.input(1), rows, o.output(0)))
-}
-
-fn scatter(out_rows: usize, rows: usize, cols: usize, x_row0: usize, list0: usize) -> Case {
-    // Distinct rows in no order.
-    let step = (1..out_rows).rev().find(|s| gcd(*s, out_rows) == 1 && *s * 3 < out_rows * 2).unwrap_or(1);
-    let list = (0..list0 + rows).map(|r| (r * step % out_rows) as u32).collect();
-    Case::new(
-        "scatter_rows",
-        Variant::default(),
-        format!("{rows} to {out_rows} rows of {cols}, at {x_row0}, {list0}"),
-    )
-    .input("x", DType::F32, &[x_row0 + rows, cols], Fill::Mixed(1.0))
-    .words("rows", list)
-    .output("out", &[out_rows, cols])
-    .sizes(&[("rows", rows), ("x_row0", x_row0), ("list0", list0)])
-    .dispatching(move |plan, o| {
-        scatter_rows(plan, (o.input(0), x_row0), (o.input(1), list0), rows, o.output(0))
-    })
-}
-
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 fn mix(targets: usize, prompts: usize, cols: usize) -> Case {
@@ -257,19 +261,30 @@ pub(super) fn cases() -> Vec<Case> {
     // More rows than workgroups fit in one dimension: the grid folds.
     all.push(rms(&RMS_NORM.variants()[0], 65_537, 2, 0, true));
 
+    let plain = |heads, half, table_rows, list| Projection {
+        heads,
+        half,
+        parts: Heads::All,
+        x_row0: 0,
+        q_row0: 0,
+        list0: 0,
+        table_rows,
+        list,
+    };
     let many: Vec<u32> = (0..224).collect();
-    all.push(rotation(1, 1, 0, 0, 1, &[0]));
-    all.push(rotation(3, 6, 2, 1, 40, &[39, 0, 17, 5, 5]));
-    all.push(rotation(2, 16, 0, 0, 9, &[3, 12, 21, 30, 8, 17, 26])); // three more sequences
-    all.push(rotation(4, 64, 1, 3, 4096, &[4095, 4000, 1234]));
-    all.push(rotation(32, 64, 0, 0, 224, &many).bench(false));
+    all.push(heads_apart(plain([1, 1], 1, 1, &[0])));
+    let scattered = Projection { x_row0: 2, q_row0: 1, list0: 1, ..plain([4, 2], 6, 40, &[39, 0, 17, 5, 6]) };
+    for parts in [Heads::All, Heads::Queries, Heads::KeysValues] {
+        all.push(heads_apart(Projection { parts, ..scattered }));
+    }
+    all.push(heads_apart(plain([2, 2], 16, 9, &[3, 12, 21, 30, 8, 17, 26]))); // three more sequences
+    all.push(heads_apart(Projection { list0: 3, ..plain([4, 1], 64, 4096, &[4095, 4000, 1234]) }));
+    all.push(heads_apart(plain([32, 32], 64, 224, &many)).bench(false));
 
     all.extend([silu(1, 1, 1.0), silu(3, 21, 5.0), silu(5, 65, 0.01), silu(2, 129, 60.0)]);
     all.push(silu(224, 12_288, 1.0).bench(false));
     all.extend([copy(1, 1, 0, 0), copy(3, 21, 2, 1), copy(9, 65, 0, 4), copy(1500, 768, 0, 0).bench(false)]);
     all.extend([gather(1, 1, 1), gather(9, 5, 7), gather(40, 65, 33), gather(224, 32, 4096).bench(false)]);
-    all.extend([scatter(1, 1, 1, 0, 0), scatter(9, 5, 7, 2, 1), scatter(100, 65, 33, 1, 3)]);
-    all.push(scatter(224, 32, 4096, 0, 0).bench(false));
     all.extend([mix(1, 1, 1), mix(4, 3, 21), mix(4, 64, 33), mix(4, 64, 768).bench(false)]);
     all.extend([guide(1, 1, 0.0), guide(3, 21, 1.5), guide(65, 3, 0.5), guide(32, 4096, 1.0).bench(false)]);
     for variant in EMBED.variants() {

@@ -8,7 +8,7 @@ kernel! {
     /// out = act(x W^T + bias) (+ out): one lane per output, any inner length
     MATMUL_NAIVE = "matmul_naive" {
         params: MatmulParams {
-            m: u32, n: u32, k: u32, slab_cols: u32, col0: u32, x_row0: u32, out_row0: u32,
+            m: u32, n: u32, k: u32, slab_cols: u32, col0: u32, w_row0: u32, x_row0: u32, out_row0: u32,
             has_bias: u32, activation: u32, accumulate: u32, k_part: u32,
         },
         bindings: [read x, read w, read bias, write out],
