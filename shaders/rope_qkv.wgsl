@@ -6,15 +6,14 @@
 // with (cos, sin) of angle (rows[list0 + r] mod rows_per_sequence) * theta^(-2i / head_dim): sequences of a batch
 // lie rows_per_sequence apart. The table is made on the CPU, because the precision of WGSL's own sin and cos is not
 // guaranteed for arguments of thousands.
-// Only `heads` heads from first_head on. One lane per pair. Dispatch: linear over ceil(n_rows * heads * half / WG).
+// Only heads from first_head on. One workgroup for each row and head. Dispatch: over n_rows, one for each head.
 // @use grid
 
-const WG: u32 = 64u;
+const WG: u32 = 8u;
 
 struct Params {
     n_rows: u32, n_heads: u32, n_kv_heads: u32, half: u32,
-    first_head: u32, heads: u32,
-    x_row0: u32, q_row0: u32, list0: u32, rows_per_sequence: u32,
+    first_head: u32, x_row0: u32, q_row0: u32, list0: u32, rows_per_sequence: u32,
 }
 
 @group(0) @binding(0) var<uniform>             params: Params;
@@ -25,39 +24,42 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> k:     array<f32>;        // [.., n_kv_heads * 2 half]
 @group(0) @binding(6) var<storage, read_write> v:     array<f32>;        // [.., n_kv_heads * 2 half]
 
+// The pair of `qkv` whose first element is at `at`, rotated.
+fn rotated(at: u32, turn: vec2<f32>) -> vec2<f32> {
+    let lo = qkv[at];
+    let hi = qkv[at + params.half];
+    return vec2<f32>(lo * turn.x - hi * turn.y, hi * turn.x + lo * turn.y);
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
-    let pairs = params.heads * params.half;
-    if (i >= params.n_rows * pairs) { return; }
-    let r = i / pairs;
-    let head = params.first_head + (i % pairs) / params.half;
-    let pair = i % params.half;
-    let dim = 2u * params.half;
-    let n_heads = params.n_heads;
-    let n_kv_heads = params.n_kv_heads;
-
-    let at = ((params.x_row0 + r) * (n_heads + 2u * n_kv_heads) + head) * dim + pair;
-    let lo = qkv[at];
-    let hi = qkv[at + params.half];
+    let r = row_group(group, n_groups);
+    if (r >= params.n_rows) { return; }
+    let head = params.first_head + group.x;
+    let kv_head = (head - params.n_heads) % params.n_kv_heads;
     let row = rows[params.list0 + r];
-    let turn = table[(row % params.rows_per_sequence) * params.half + pair];
-    let rotated = vec2<f32>(lo * turn.x - hi * turn.y, hi * turn.x + lo * turn.y);
-    if (head < n_heads) {
-        let to = ((params.q_row0 + r) * n_heads + head) * dim + pair;
-        q[to] = rotated.x;
-        q[to + params.half] = rotated.y;
-    } else if (head < n_heads + n_kv_heads) {
-        let to = (row * n_kv_heads + head - n_heads) * dim + pair;
-        k[to] = rotated.x;
-        k[to + params.half] = rotated.y;
-    } else {
-        let to = (row * n_kv_heads + head - n_heads - n_kv_heads) * dim + pair;
-        v[to] = lo;
-        v[to + params.half] = hi;
+    let turn0 = row % params.rows_per_sequence * params.half;
+    let dim = 2u * params.half;
+    let at = ((params.x_row0 + r) * (params.n_heads + 2u * params.n_kv_heads) + head) * dim;
+    let q_at = ((params.q_row0 + r) * params.n_heads + head) * dim;
+    let kv_at = (row * params.n_kv_heads + kv_head) * dim;
+
+    // Loops that end before they begin, not branches: software adapters take all sides of a branch.
+    let is_query = head < params.n_heads;
+    let is_key = !is_query && head < params.n_heads + params.n_kv_heads;
+    for (var pair = lane; pair < select(0u, params.half, is_query); pair += WG) {
+        let x = rotated(at + pair, table[turn0 + pair]);
+        q[q_at + pair] = x.x;
+        q[q_at + params.half + pair] = x.y;
     }
+    for (var pair = lane; pair < select(0u, params.half, is_key); pair += WG) {
+        let x = rotated(at + pair, table[turn0 + pair]);
+        k[kv_at + pair] = x.x;
+        k[kv_at + params.half + pair] = x.y;
+    }
+    for (var i = lane; i < select(dim, 0u, is_query || is_key); i += WG) { v[kv_at + i] = qkv[at + i]; }
 }

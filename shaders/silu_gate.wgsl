@@ -1,6 +1,6 @@
 // silu_gate: out[r, c] = g / (1 + exp(-g)) * gate_up[r, n_cols + c],   g = gate_up[r, c]
 // Of a fused projection: gate in the first half of a row, what it gates in the second.
-// Dispatch: linear over ceil(n_rows * n_cols / WG).
+// Dispatch: over n_rows, ceil(n_cols / WG) for each.
 // @use grid
 
 const WG: u32 = 64u;
@@ -17,11 +17,12 @@ fn main(
     @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
-    if (i >= params.n_rows * params.n_cols) { return; }
-    let at = i + i / params.n_cols * params.n_cols;
+    let row = row_group(group, n_groups);
+    let col = group.x * WG + lane;
+    if (row >= params.n_rows || col >= params.n_cols) { return; }
+    let at = row * 2u * params.n_cols + col;
     let g = gate_up[at];
     // exp overflows to infinity for g < -88, where the quotient is zero; spelled out because WGSL need not honour infinities.
     let silu = select(g / (1.0 + exp(-max(g, -80.0))), 0.0, g < -80.0);
-    out[i] = silu * gate_up[at + params.n_cols];
+    out[row * params.n_cols + col] = silu * gate_up[at + params.n_cols];
 }

@@ -96,6 +96,13 @@ pub(crate) fn linear_grid(groups: usize) -> Grid {
     [groups.div_ceil(rows), rows, 1].into()
 }
 
+/// `columns` groups in x for each of `rows` rows, which are folded into y and z. Kernels undo it with `row_group()`
+/// of `lib/grid.wgsl` and ignore the surplus. Saves them dividing, which is slow on software adapters.
+pub(crate) fn row_grid(columns: usize, rows: usize) -> Grid {
+    let [y, z, _] = linear_grid(rows).groups;
+    [columns as u32, y, z].into()
+}
+
 #[derive(Debug)]
 struct Pending {
     kernel: &'static Kernel,

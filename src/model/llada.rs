@@ -99,10 +99,8 @@ impl Llada {
             let at = at.at(format!("blocks.{i}"));
             Ok(Block {
                 attn_norm: at.vector("attn_norm.weight", d)?,
-                qkv_proj: at.matrix_stack(
-                    &[("q_proj.weight", d), ("k_proj.weight", kv), ("v_proj.weight", kv)],
-                    d,
-                )?,
+                qkv_proj: at
+                    .matrix_stack(&[("q_proj.weight", d), ("k_proj.weight", kv), ("v_proj.weight", kv)], d)?,
                 attn_out: at.matrix("attn_out.weight", d, d)?,
                 ff_norm: at.vector("ff_norm.weight", d)?,
                 gate_up_proj: at.matrix_stack(&[("ff_proj.weight", mlp), ("up_proj.weight", mlp)], d)?,
@@ -145,9 +143,9 @@ impl Llada {
     pub fn products(&self) -> impl Iterator<Item = (DType, usize, usize)> {
         let LladaConfig { d_model, n_kv_heads, head_dim, .. } = self.config;
         let last = self.blocks.last().map(|block| block.qkv_proj.dtype);
-        let parts = last.into_iter().flat_map(move |dtype| {
-            [(dtype, d_model, d_model), (dtype, 2 * n_kv_heads * head_dim, d_model)]
-        });
+        let parts = last
+            .into_iter()
+            .flat_map(move |dtype| [(dtype, d_model, d_model), (dtype, 2 * n_kv_heads * head_dim, d_model)]);
         self.block_matrices().map(|m| (m.dtype, m.rows, m.cols)).chain(parts)
     }
 

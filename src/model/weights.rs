@@ -130,7 +130,8 @@ impl<'a> WeightReader<'a> {
         let stored = names.iter().map(|name| self.checkpoint.get(name)).collect::<Result<Vec<_>>>()?;
         for (first_row, n) in ranges {
             let pieces = rows_of(&stored, cols, first_row, first_row + n);
-            let quantized = pieces.iter().map(|piece| piece.tensor().quantized(self.quantize?)).collect::<Vec<_>>();
+            let quantized =
+                pieces.iter().map(|piece| piece.tensor().quantized(self.quantize?)).collect::<Vec<_>>();
             let bytes = pieces.iter().zip(&quantized).map(|(piece, q)| q.as_deref().unwrap_or(piece.bytes));
             let bytes = bytes.collect::<Vec<_>>();
             let tensor = self.upload.borrow_mut().tensor(&matrix.name, dtype, &[n, cols], &bytes)?;
@@ -253,7 +254,11 @@ fn rows_of<'s>(stack: &'s [StoredTensor<'_>], cols: usize, first: usize, end: us
         let (rows, row) = (stored.shape[0], stored.dtype.row_bytes(cols));
         let (from, to) = (first.clamp(at, at + rows) - at, end.clamp(at, at + rows) - at);
         if from < to {
-            pieces.push(Piece { stored, shape: [to - from, cols], bytes: &stored.bytes[from * row..to * row] });
+            pieces.push(Piece {
+                stored,
+                shape: [to - from, cols],
+                bytes: &stored.bytes[from * row..to * row],
+            });
         }
         at += rows;
     }

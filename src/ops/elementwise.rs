@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::gpu::Tensor;
 use crate::gpu::kernel::{Variant, kernel};
-use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
+use crate::gpu::plan::{Cost, PlanBuilder, linear_grid, row_grid};
 
 kernel! {
     /// out[r, c] = silu(gate_up[r, c]) * gate_up[r, n_cols + c]
@@ -67,7 +67,7 @@ pub fn silu_gate(plan: &mut PlanBuilder, gate_up: &Tensor, rows: usize, out: &Te
     let params = SiluGateParams { n_rows: rows as u32, n_cols: n_cols as u32 };
     let len = rows * n_cols;
     let cost = Cost { flops: 5 * len as u64, bytes: 12 * len as u64 };
-    let grid = linear_grid(len.div_ceil(64));
+    let grid = row_grid(n_cols.div_ceil(64), rows);
     plan.dispatch(&SILU_GATE, Variant::default(), params, &[gate_up, out], grid, cost)
 }
 

@@ -12,7 +12,7 @@ kernel! {
         params: LayerNormParams { n_rows: u32, n_cols: u32, x_row0: u32, out_row0: u32, eps: f32 },
         bindings: [read x, read weight, read bias, write out],
         slots: [sums: "reduce" | "reduce_subgroup"],
-        consts: [WG: 64 | 256],
+        consts: [WG: 64 | 256 | 8],
     }
 }
 
@@ -22,7 +22,7 @@ kernel! {
         params: RmsNormParams { n_rows: u32, n_cols: u32, row0: u32, eps: f32 },
         bindings: [read x, read weight, write out],
         slots: [sums: "reduce" | "reduce_subgroup"],
-        consts: [WG: 64 | 256],
+        consts: [WG: 64 | 256 | 8],
     }
 }
 
@@ -84,7 +84,7 @@ pub fn rms_norm(
 fn variant(plan: &PlanBuilder) -> Variant {
     let caps = plan.gpu().caps();
     let (sums, lanes) = match (caps.is_software(), Need::Subgroup.is_met(caps)) {
-        (true, _) => ("reduce", 64),
+        (true, _) => ("reduce", 8),
         (false, false) => ("reduce", 256),
         (false, true) => ("reduce_subgroup", 256),
     };

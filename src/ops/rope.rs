@@ -2,19 +2,19 @@
 
 use crate::error::Result;
 use crate::gpu::kernel::{Variant, kernel};
-use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
+use crate::gpu::plan::{Cost, PlanBuilder, row_grid};
 use crate::gpu::{DType, Gpu, Tensor};
 
 kernel! {
     /// q, k[rows], v[rows] = heads of qkv; of q and k x'[i] = x[i] cos - x[i + half] sin, x'[i + half] = x[i + half] cos + x[i] sin
     ROPE_QKV = "rope_qkv" {
         params: RopeQkvParams {
-            n_rows: u32, n_heads: u32, n_kv_heads: u32, half: u32, first_head: u32, heads: u32,
+            n_rows: u32, n_heads: u32, n_kv_heads: u32, half: u32, first_head: u32,
             x_row0: u32, q_row0: u32, list0: u32, rows_per_sequence: u32,
         },
         bindings: [read qkv, read table, read rows, write q, write k, write v],
         slots: [],
-        consts: [],
+        consts: [WG: 8 | 64],
     }
 }
 
@@ -86,6 +86,13 @@ pub struct RopeQkv<'a> {
 ///
 /// Errors: operand shapes that do not fit.
 pub fn rope_qkv(plan: &mut PlanBuilder, args: RopeQkv<'_>) -> Result<()> {
+    // A vector of lanes is enough for software adapters; others have no smaller unit than 32 or 64.
+    let lanes = if plan.gpu().caps().is_software() { 8 } else { 64 };
+    rope_qkv_with(plan, Variant::default().with("WG", lanes), args)
+}
+
+/// The same in a given variant.
+pub(crate) fn rope_qkv_with(plan: &mut PlanBuilder, variant: Variant, args: RopeQkv<'_>) -> Result<()> {
     let RopeQkv { rows, n_heads, n_kv_heads, table, .. } = args;
     let [rows_per_sequence, half, _] = table.dims::<3>("rope_qkv")?;
     let head_dim = 2 * half;
@@ -103,7 +110,6 @@ pub fn rope_qkv(plan: &mut PlanBuilder, args: RopeQkv<'_>) -> Result<()> {
         n_kv_heads: n_kv_heads as u32,
         half: half as u32,
         first_head: first as u32,
-        heads: (end - first) as u32,
         x_row0: args.qkv.1 as u32,
         q_row0: args.q.1 as u32,
         list0: args.list.1 as u32,
@@ -111,7 +117,7 @@ pub fn rope_qkv(plan: &mut PlanBuilder, args: RopeQkv<'_>) -> Result<()> {
     };
     let pairs = rows * (end - first) * half;
     let cost = Cost { flops: 6 * pairs as u64, bytes: 16 * pairs as u64 };
-    let grid = linear_grid(pairs.div_ceil(64));
+    let grid = row_grid(end - first, rows);
     let bindings = [args.qkv.0, table, args.list.0, args.q.0, args.k, args.v];
-    plan.dispatch(&ROPE_QKV, Variant::default(), params, &bindings, grid, cost)
+    plan.dispatch(&ROPE_QKV, variant, params, &bindings, grid, cost)
 }

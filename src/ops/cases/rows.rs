@@ -10,7 +10,7 @@ use crate::ops::matmul::weights_dtype;
 use crate::ops::norm::{
     LAYER_NORM, LayerNormParams, LayerNormWeights, RMS_NORM, RmsNormParams, layer_norm, rms_norm,
 };
-use crate::ops::rope::{Heads, RopeQkv, rope_qkv};
+use crate::ops::rope::{Heads, ROPE_QKV, RopeQkv, rope_qkv_with};
 use crate::quant::BLOCK;
 
 /// `through_op`: by the function of src/ops, which picks its variant; else with exactly this variant.
@@ -94,8 +94,9 @@ struct Projection<'a> {
     list: &'a [u32],
 }
 
-fn heads_apart(shape: Projection<'_>) -> Case {
-    let Projection { heads: [n_heads, n_kv_heads], half, parts, x_row0, q_row0, list0, table_rows, list } = shape;
+fn heads_apart(variant: &Variant, shape: Projection<'_>) -> Case {
+    let Projection { heads: [n_heads, n_kv_heads], half, parts, x_row0, q_row0, list0, table_rows, list } =
+        shape;
     let table: Vec<f32> = (0..table_rows * half)
         .flat_map(|i| {
             let angle = (i / half) as f64 * 500_000f64.powf(-((i % half) as f64) / half as f64);
@@ -107,9 +108,10 @@ fn heads_apart(shape: Projection<'_>) -> Case {
     let kept = [forward_rows, n_kv_heads * 2 * half];
     let (first_head, end_head) = parts.range(n_heads, n_kv_heads);
     let places: Vec<u32> = std::iter::repeat_n(7, list0).chain(list.iter().copied()).collect();
+    let chosen = variant.clone();
     Case::new(
         "rope_qkv",
-        Variant::default(),
+        variant.clone(),
         format!(
             "{rows} rows at {x_row0} to {q_row0}, {parts:?} of {n_heads} + 2 x {n_kv_heads} heads of {}, list at {list0}",
             2 * half
@@ -138,7 +140,7 @@ fn heads_apart(shape: Projection<'_>) -> Case {
             k: o.output(1),
             v: o.output(2),
         };
-        rope_qkv(plan, args)
+        rope_qkv_with(plan, chosen.clone(), args)
     })
 }
 
@@ -272,14 +274,18 @@ pub(super) fn cases() -> Vec<Case> {
         list,
     };
     let many: Vec<u32> = (0..224).collect();
-    all.push(heads_apart(plain([1, 1], 1, 1, &[0])));
     let scattered = Projection { x_row0: 2, q_row0: 1, list0: 1, ..plain([4, 2], 6, 40, &[39, 0, 17, 5, 6]) };
-    for parts in [Heads::All, Heads::Queries, Heads::KeysValues] {
-        all.push(heads_apart(Projection { parts, ..scattered }));
+    for variant in ROPE_QKV.variants() {
+        all.push(heads_apart(&variant, plain([1, 1], 1, 1, &[0])));
+        for parts in [Heads::All, Heads::Queries, Heads::KeysValues] {
+            all.push(heads_apart(&variant, Projection { parts, ..scattered }));
+        }
+        // Three more sequences.
+        all.push(heads_apart(&variant, plain([2, 2], 16, 9, &[3, 12, 21, 30, 8, 17, 26])));
+        let late = Projection { list0: 3, ..plain([4, 1], 64, 4096, &[4095, 4000, 1234]) };
+        all.push(heads_apart(&variant, late));
+        all.push(heads_apart(&variant, plain([32, 32], 64, 224, &many)).bench(false));
     }
-    all.push(heads_apart(plain([2, 2], 16, 9, &[3, 12, 21, 30, 8, 17, 26]))); // three more sequences
-    all.push(heads_apart(Projection { list0: 3, ..plain([4, 1], 64, 4096, &[4095, 4000, 1234]) }));
-    all.push(heads_apart(plain([32, 32], 64, 224, &many)).bench(false));
 
     all.extend([silu(1, 1, 1.0), silu(3, 21, 5.0), silu(5, 65, 0.01), silu(2, 129, 60.0)]);
     all.push(silu(224, 12_288, 1.0).bench(false));
