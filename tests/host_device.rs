@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use common::{demo, gpu};
 use diffa::decode::Prompt;
 use diffa::gpu::Requirements;
-use diffa::{Answer, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Session, audio, text, wgpu};
+use diffa::{Answer, Cache, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Session, audio, text, wgpu};
 
 const QUESTION: &str = "What does the speaker say?";
 
@@ -182,6 +182,27 @@ fn bindings_smaller_than_a_matrix_split_it() {
     assert!(small.diffa().llada().head().slabs.len() > 1);
     let (ours, theirs) = (own_answer(), answer_between_frames(&small));
     assert_eq!((theirs.text, theirs.ids), (ours.text, ours.ids));
+}
+
+#[test]
+fn bindings_smaller_than_projections_split_their_rows() {
+    // Gate and up have 393 kB together, so that a slab ends within one of them; their results for 90 rows 369 kB.
+    let limits = wgpu::Limits { max_storage_buffer_binding_size: 256 << 10, ..Default::default() };
+    let small = Host::new(&host_adapter(), wgpu::Features::empty(), limits);
+    let theirs = Gpu::from_wgpu(small.device.clone(), small.queue.clone()).unwrap();
+    let prompt = "which voices did you hear and in what order did they speak ".repeat(3);
+    let answers = [&theirs, &gpu()].map(|gpu| {
+        let diffa = Diffa::load_text_only(gpu, &ModelPaths::default(), &|_| Ok(())).unwrap();
+        let rows = diffa.text_prompt(&prompt, None).unwrap().ids.len() + 32;
+        assert!(rows > 90, "{rows} rows fit into one binding");
+        let is_split = diffa.llada().block_matrices().any(|matrix| matrix.slabs.len() > 1);
+        assert_eq!(is_split, gpu.caps().max_slab_bytes() < 393_216);
+        let options = DecodeOptions { cache: Cache::Prefix, ..DecodeOptions::new(16, 8, 32) };
+        let answer = diffa.generate(&prompt, None, &options, |_, _| Ok(())).unwrap();
+        (answer.text, answer.ids)
+    });
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(small.errors(), Vec::<String>::new());
 }
 
 #[test]

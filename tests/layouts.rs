@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::{fixtures, gpu, read_json};
 use diffa::synth::{SynthParts, SynthShape};
-use diffa::{Answer, Cache, DecodeOptions, Diffa, ModelPaths, audio, text};
+use diffa::{Answer, Cache, DecodeOptions, Diffa, ModelPaths, Quantization, audio, text};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -181,6 +181,29 @@ fn grouped_key_heads_are_the_same_as_repeated_ones() {
     folder.set("n_kv_heads", config.n_heads.into());
     let repeated = answer(&ModelPaths { llm: Some(folder.path()), ..paths });
     assert_same("repeated key heads", &repeated, &grouped);
+}
+
+#[test]
+fn matrices_with_one_input_must_be_of_one_type() {
+    let dir = synth();
+    let paths = ModelPaths { model: Some(dir.path().to_path_buf()), ..Default::default() };
+    let original = dir.path().join("llada");
+    let mut tensors = tensors(&original);
+    let name = "model.transformer.blocks.1.up_proj.weight";
+    let (dtype, _, bytes) = tensors.get_mut(name).unwrap();
+    assert_eq!(*dtype, Dtype::BF16);
+    *bytes = bytes.chunks(2).flat_map(|b| [0, 0, b[0], b[1]]).collect();
+    *dtype = Dtype::F32;
+    let folder = Folder::with_tensors(&original, &tensors);
+    let mixed = ModelPaths { llm: Some(folder.path()), ..paths };
+    let message = Diffa::load(&gpu(), &mixed, &|_| Ok(())).err().unwrap().to_string();
+    for part in [name, "is f32", "blocks.1.ff_proj.weight", "is bf16", "--quantize"] {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+    // Quantized on the way they are of one type, the same as if both had been bf16.
+    let quantize = Some(Quantization::Q8);
+    let expected = answer(&ModelPaths { quantize, llm: Some(original), ..mixed.clone() });
+    assert_same("quantized on the way", &answer(&ModelPaths { quantize, ..mixed }), &expected);
 }
 
 #[test]

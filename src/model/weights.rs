@@ -157,7 +157,7 @@ impl<'a> WeightReader<'a> {
             Some(other) => Err(Error::Weights {
                 path: self.checkpoint.file_of(other).to_path_buf(),
                 reason: format!(
-                    "`{other}` is {}, but `{}`, which is multiplied together with it, is {}; store both in one type",
+                    "`{other}` is {}, but `{}`, which is multiplied in one go with it, is {}; store both in one type, or load with --quantize q8",
                     dtype_of(other).name(),
                     names[0],
                     dtype.name()
