@@ -1,7 +1,8 @@
 // attention_naive: out[q] = softmax(q k^T * scale) v, per head, over all keys (bidirectional, no mask)
-// One workgroup per query and head, any head size: each lane scores a key of 64, then adds up elements of the head
-// in `out`. The reference and the fallback for head sizes that are no multiple of 4. Loops stay short: software
-// drivers end all loops of a lane after 65,535 rounds. Dispatch: linear over n_q * n_heads.
+// One workgroup per query and head, any head size: each lane scores keys, first for maximum and sum, then again, 64
+// keys at a time, to add up elements of the head in `out`. The reference and the fallback for head sizes that are no
+// multiple of 4. Loops stay short: software drivers end all loops of a lane after 65,535 rounds.
+// Dispatch: linear over n_q * n_heads.
 // @use grid, reduce
 
 const WG: u32 = 64u;
@@ -19,6 +20,13 @@ struct Params {
 
 var<workgroup> weights: array<f32, WG>;
 
+// Of the query and the key that begin there.
+fn score(q_at: u32, k_at: u32) -> f32 {
+    var product = 0.0;
+    for (var d = 0u; d < params.head_dim; d++) { product = fma(q[q_at + d], k[k_at + d], product); }
+    return product * params.scale;
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -35,34 +43,32 @@ fn main(
     let kv_stride = params.n_kv_heads * params.head_dim;
     let kv_at = params.kv_row0 * kv_stride + kv_head * params.head_dim;
 
+    // Loops have the same rounds for all lanes, or FXC takes the barriers after them for divergent.
     var top = -3.0e38;
-    var sum = 0.0;   // over the lane's own keys
+    var sum = 0.0;   // both of the lane's own keys
+    for (var key0 = 0u; key0 < params.n_kv; key0 += WG) {
+        let key = min(key0 + lane, params.n_kv - 1u);
+        let s = select(-3.0e38, score(q_at, kv_at + key * kv_stride), key0 + lane < params.n_kv);
+        let new_top = max(top, s);
+        sum = fma(sum, exp(top - new_top), select(0.0, exp(s - new_top), key0 + lane < params.n_kv));
+        top = new_top;
+    }
+    let all_top = reduce_max(lane, top);
+    let all_sum = reduce_add(lane, sum * exp(top - all_top));
+
     for (var key0 = 0u; key0 < params.n_kv; key0 += WG) {
         let keys = min(WG, params.n_kv - key0);
-        var score = -3.0e38;
-        if (lane < keys) {
-            var product = 0.0;
-            let k_at = kv_at + (key0 + lane) * kv_stride;
-            for (var d = 0u; d < params.head_dim; d++) { product = fma(q[q_at + d], k[k_at + d], product); }
-            score = product * params.scale;
-        }
-        let new_top = max(top, reduce_max(lane, score));
-        let keep = exp(top - new_top);
-        let weight = select(0.0, exp(score - new_top), lane < keys);
-        top = new_top;
-        sum = fma(sum, keep, weight);
-        weights[lane] = weight;
+        let key = key0 + min(lane, keys - 1u);
+        weights[lane] = exp(score(q_at, kv_at + key * kv_stride) - all_top) / all_sum;
         workgroupBarrier();
-        for (var d = lane; d < params.head_dim; d += WG) {
-            var total = 0.0;
-            if (key0 > 0u) { total = out[out_at + d] * keep; }
+        for (var d0 = 0u; d0 < params.head_dim; d0 += WG) {
+            let d = min(d0 + lane, params.head_dim - 1u);
+            var total = select(0.0, out[out_at + d], key0 > 0u);
             for (var j = 0u; j < keys; j++) {
                 total = fma(weights[j], v[kv_at + (key0 + j) * kv_stride + d], total);
             }
-            out[out_at + d] = total;
+            if (d0 + lane < params.head_dim) { out[out_at + d] = total; }
         }
         workgroupBarrier();
     }
-    let all = reduce_add(lane, sum);
-    for (var d = lane; d < params.head_dim; d += WG) { out[out_at + d] /= all; }
 }

@@ -91,7 +91,7 @@ kernel! {
         bindings: [read x, read scales, read w, read bias, write out],
         slots: [quants: "quants_q8" | "quants_q4"],
         consts: [MR: 16, NR: 8],
-        also: [[MR: 8, NR: 4], [MR: 32, NR: 8]],
+        also: [[MR: 8, NR: 4], [MR: 32, NR: 4]],
     }
 }
 

@@ -114,7 +114,7 @@ impl MatmulVariant {
                 all.extend([1, 2, 4, 8].map(|parts| Coop { edge, tiles, lanes, parts }));
             }
         }
-        all.extend([(8, 4), (16, 8), (32, 8)].map(|(mr, nr)| Int8 { mr, nr }));
+        all.extend([(8, 4), (16, 8), (32, 4)].map(|(mr, nr)| Int8 { mr, nr }));
         all
     }
 
