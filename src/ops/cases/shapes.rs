@@ -42,6 +42,9 @@ pub fn shapes(rows: &[usize], whole_head: bool) -> Vec<Shape> {
     for &n in rows {
         products(&mut all, "demo", n, DEMO, "weights_bf16");
         products(&mut all, "LLaDA-8B", n, LLADA, "weights_bf16");
+        for quantized in ["weights_q8", "weights_q4"] {
+            products(&mut all, "LLaDA-8B", n, &LLADA[..1], quantized);
+        }
         for (model, heads, head_dim) in [("demo", 6, 32), ("LLaDA-8B", 32, 128)] {
             attend(&mut all, model, [n, n.max(CONTEXT)], heads, head_dim);
         }
