@@ -60,11 +60,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
-    for (var r = 0u; r < MR; r++) {
-        let its = candidate(min(row0 + r, params.n_rows - 1u));
-        var mine = empty_partial();
-        for (var c = 0u; c < NR; c++) { mine = merge(mine, partial_of(its, first_col + 64u * c, acc[r][c])); }
-        lanes[r][lane] = mine;
+    for (var four = 0u; four < NR / 4u; four++) {
+        let cols = vec4<u32>(first_col + 256u * four) + vec4<u32>(0u, 64u, 128u, 192u);
+        let uses = vec4<u32>(use_of(cols.x), use_of(cols.y), use_of(cols.z), use_of(cols.w));
+        for (var r = 0u; r < MR; r++) {
+            let its = candidate(min(row0 + r, params.n_rows - 1u));
+            var logits: vec4<f32>;
+            for (var c = 0u; c < 4u; c++) { logits[c] = acc[r][4u * four + c]; }
+            var mine = partial_of(its, cols, uses, logits);
+            if (four > 0u) { mine = merge(lanes[r][lane], mine); }
+            lanes[r][lane] = mine;
+        }
     }
     workgroupBarrier();
     if (lane < MR && row0 + lane < params.n_rows) {

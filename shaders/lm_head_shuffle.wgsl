@@ -37,18 +37,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row0 = group.y * 8u * GROUPS;
     let k8 = select(0u, params.k / 8u, is_any_live(row0, 8u * GROUPS));
     let first_col = group.x * 256u + lane;
-    let ids = min(vec4<u32>(first_col) + vec4<u32>(0u, 64u, 128u, 192u), vec4<u32>(params.slab_rows - 1u));
-    let w_at = vec4<u32>(row8(ids.x, params.k), row8(ids.y, params.k), row8(ids.z, params.k), row8(ids.w, params.k));
+    let cols = vec4<u32>(first_col) + vec4<u32>(0u, 64u, 128u, 192u);
+    let uses = vec4<u32>(use_of(cols.x), use_of(cols.y), use_of(cols.z), use_of(cols.w));
+    let read = min(cols, vec4<u32>(params.slab_rows - 1u));
+    let w_at = vec4<u32>(row8(read.x, params.k), row8(read.y, params.k), row8(read.z, params.k), row8(read.w, params.k));
     let h_at = vec4<u32>(row_at(row0, 0u, lane), row_at(row0, 1u, lane), row_at(row0, 2u, lane), row_at(row0, 3u, lane));
     multiply(h_at, w_at, k8, params.k);
     for (var g = 0u; g < GROUPS; g++) {
         for (var r = 0u; r < 8u; r++) {
             let its = candidate(min(row0 + 8u * g + r, params.n_rows - 1u));
-            var mine = empty_partial();
-            for (var c = 0u; c < 4u; c++) {
-                mine = merge(mine, partial_of(its, first_col + 64u * c, block[g][r][c]));
-            }
-            lanes[r][lane] = mine;
+            lanes[r][lane] = partial_of(its, cols, uses, block[g][r]);
         }
         workgroupBarrier();
         let row = row0 + 8u * g + lane;

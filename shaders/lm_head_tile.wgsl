@@ -74,12 +74,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
 
+    let cols = vec4<u32>(first_col + 4u * x) + vec4<u32>(0u, 1u, 2u, 3u);
+    let uses = vec4<u32>(use_of(cols.x), use_of(cols.y), use_of(cols.z), use_of(cols.w));
     for (var r = 0u; r < 4u; r++) {
         let row = row0 + 4u * y + r;
         let its = candidate(min(row, params.n_rows - 1u));
-        var mine = empty_partial();
-        for (var c = 0u; c < 4u; c++) { mine = merge(mine, partial_of(its, first_col + 4u * x + c, acc[r][c])); }
-        lanes[y][x] = mine;
+        lanes[y][x] = partial_of(its, cols, uses, acc[r]);
         workgroupBarrier();
         if (x == 0u && row < params.n_rows) {
             var all = lanes[y][0];

@@ -38,13 +38,37 @@ fn candidate(row: u32) -> Candidate {
     return Candidate(row, rows[row] - state[sequence + ANSWER_ROW], state[sequence + NFE]);
 }
 
-// One logit; of a column past the slab or a banned id, none.
-fn partial_of(its: Candidate, col: u32, logit: f32) -> Partial {
+// What is done with a column of this slab. Of a row it is asked once, not once for every logit.
+const UNUSED: u32 = 0u;     // past the slab, or banned
+const ALLOWED: u32 = 1u;    // may be the answer
+const COUNTED: u32 = 2u;    // and is in the sum of the softmax
+
+fn use_of(col: u32) -> u32 {
     let id = params.first_id + col;
-    if (col >= params.slab_rows || is_banned(id)) { return empty_partial(); }
-    let score = perturbed(logit, its.row, its.answer_row, its.forward, id);
-    let counted = !is_low_confidence(id);
-    return Partial(score, id, logit, -3.0e38, select(-3.0e38, logit, counted), select(0.0, 1.0, counted));
+    let allowed = select(COUNTED, ALLOWED, is_low_confidence(id));
+    return select(allowed, UNUSED, col >= params.slab_rows || is_banned(id));
+}
+
+// Four logits of a row, columns in ascending order.
+fn partial_of(its: Candidate, cols: vec4<u32>, uses: vec4<u32>, logits: vec4<f32>) -> Partial {
+    let counted = uses == vec4<u32>(COUNTED);
+    let plain = select(vec4<f32>(-3.0e38), logits, counted);
+    let top = max(max(plain.x, plain.y), max(plain.z, plain.w));
+    let terms = select(vec4<f32>(0.0), exp(plain - vec4<f32>(top)), counted);
+    var all = empty_partial();
+    all.top = top;
+    all.sum = terms.x + terms.y + terms.z + terms.w;
+    for (var c = 0u; c < 4u; c++) {
+        let id = params.first_id + cols[c];
+        let score = select(-3.0e38, perturbed(logits[c], its.row, its.answer_row, its.forward, id), uses[c] != UNUSED);
+        all.second = max(all.second, min(all.score, score));
+        if (score > all.score) {
+            all.score = score;
+            all.id = id;
+            all.logit = logits[c];
+        }
+    }
+    return all;
 }
 
 fn store_partial(row: u32, group: u32, all: Partial) {
