@@ -62,8 +62,7 @@ impl Requirements {
             & (wgpu::Features::TIMESTAMP_QUERY
                 | wgpu::Features::SHADER_F16
                 | wgpu::Features::SUBGROUP
-                | wgpu::Features::PIPELINE_CACHE
-                | mapped_weights(&adapter.get_info()))
+                | wgpu::Features::PIPELINE_CACHE)
     }
 
     /// The limits a host should request from `adapter`: its own, because the default binding size of
@@ -111,12 +110,6 @@ impl Caps {
         self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
     }
 
-    /// True if weights are written in place: a software adapter that lets the processor into its buffers.
-    pub(crate) fn has_mapped_weights(&self) -> bool {
-        let needed = mapped_weights(&self.info);
-        !needed.is_empty() && self.features.contains(needed)
-    }
-
     /// True for a software driver of Mesa 26 or later: plain register blocks are two to four times as fast there.
     pub fn is_recent_lavapipe(&self) -> bool {
         let release = self.info.driver_info.strip_prefix("Mesa ").and_then(|rest| rest.split('.').next());
@@ -158,15 +151,6 @@ impl Caps {
             wgpu::DeviceType::Cpu => 8_000_000_000,
             _ => 50_000_000_000,
         }
-    }
-}
-
-/// The feature by which weights can be written in place, where that is known to pay: software adapters keep
-/// everything in the machine's memory; elsewhere such buffers may lie in memory that is slow for the device.
-fn mapped_weights(info: &wgpu::AdapterInfo) -> wgpu::Features {
-    match info.device_type {
-        wgpu::DeviceType::Cpu => wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
-        _ => wgpu::Features::empty(),
     }
 }
 

@@ -2,8 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::counters::Counters;
+use crate::gpu::in_place::filled_buffer;
 use crate::gpu::{DType, Gpu, Tensor};
 
+/// How the buffers of tensors are used.
+const USAGE: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
 /// Largest size of a staging buffer for uploads.
 const CHUNK_BYTES: usize = 8 << 20;
 /// Staging buffers of an [`Upload`].
@@ -18,10 +22,14 @@ impl Gpu {
     ///
     /// Errors: larger than one binding of this device may be, or out of memory.
     pub(crate) fn tensor(&self, name: &str, dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        self.tensor_with(name, dtype, shape, false)
+        let buffer = self.buffer(name, self.size_of_tensor(name, dtype, shape)?, USAGE, false)?;
+        Ok(Tensor { name: name.into(), dtype, shape: shape.to_vec(), buffer })
     }
 
-    fn tensor_with(&self, name: &str, dtype: DType, shape: &[usize], is_mapped: bool) -> Result<Tensor> {
+    /// Bytes of the buffer of a tensor.
+    ///
+    /// Errors: larger than one binding of this device may be.
+    fn size_of_tensor(&self, name: &str, dtype: DType, shape: &[usize]) -> Result<u64> {
         // 16 bytes is the granularity of vec4 loads; runtime arrays round down to whole elements.
         let bytes = (dtype.bytes(shape) as u64).next_multiple_of(16).max(16);
         let limit = self.caps().max_slab_bytes();
@@ -32,10 +40,7 @@ impl Gpu {
                 )],
             });
         }
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let map = if is_mapped { wgpu::BufferUsages::MAP_WRITE } else { wgpu::BufferUsages::empty() };
-        let buffer = self.buffer(name, bytes, usage | map, is_mapped)?;
-        Ok(Tensor { name: name.into(), dtype, shape: shape.to_vec(), buffer })
+        Ok(bytes)
     }
 
     /// A tensor `[n, 3]` that a kernel fills with grids for indirect dispatch.
@@ -190,8 +195,7 @@ struct Slot {
 /// Brings a checkpoint's bytes onto the device, a tensor at a time and with a bounded amount in flight: without
 /// a bound the driver keeps a staging copy of everything, which doubles the memory of a 16 GB checkpoint.
 ///
-/// Where the device works in the machine's own memory, tensors are made mapped and the bytes are copied once,
-/// into their place. Elsewhere they go through a ring of staging buffers: while the device copies out of one,
+/// Where the device works in the machine's own memory, the bytes are copied once, into their place. Elsewhere they go through a ring of staging buffers: while the device copies out of one,
 /// the next is filled, so that reading a file and taking it in overlap.
 pub(crate) struct Upload<'a> {
     gpu: &'a Gpu,
@@ -215,30 +219,24 @@ impl<'a> Upload<'a> {
         shape: &[usize],
         pieces: &[&[u8]],
     ) -> Result<Tensor> {
-        if !self.gpu.caps().has_mapped_weights() {
-            let tensor = self.gpu.tensor(name, dtype, shape)?;
-            let mut at = 0;
-            for piece in pieces {
-                self.write(&tensor, at, piece)?;
-                at += piece.len();
-            }
-            return Ok(tensor);
-        }
-        let tensor = self.gpu.tensor_with(name, dtype, shape, true)?;
-        check_room(&tensor, pieces.iter().map(|piece| piece.len()).sum())?;
-        {
-            let fail = |e: wgpu::MapRangeError| Error::Gpu {
-                doing: format!("uploading `{name}`"),
-                message: e.to_string(),
-            };
-            let mut view = tensor.buffer.get_mapped_range_mut(..).map_err(fail)?;
-            let mut at = 0;
-            for piece in pieces {
-                view.slice(at..at + piece.len()).copy_from_slice(piece);
-                at += piece.len();
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
+        if self.gpu.caps().is_software() && !self.gpu.is_sketch() {
+            let size = self.gpu.size_of_tensor(name, dtype, shape)?;
+            let label = format!("diffa.{name}");
+            if let Some(buffer) = filled_buffer(self.gpu.device(), &label, size, USAGE, pieces) {
+                Counters::add(&self.gpu.counters().buffers, 1);
+                Counters::add(&self.gpu.counters().buffer_bytes, size);
+                let tensor = Tensor { name: name.into(), dtype, shape: shape.to_vec(), buffer };
+                return check_room(&tensor, bytes).map(|()| tensor);
             }
         }
-        tensor.buffer.unmap();
+        let tensor = self.gpu.tensor(name, dtype, shape)?;
+        check_room(&tensor, bytes)?;
+        let mut at = 0;
+        for piece in pieces {
+            self.write(&tensor, at, piece)?;
+            at += piece.len();
+        }
         Ok(tensor)
     }
 

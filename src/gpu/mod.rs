@@ -7,6 +7,7 @@ pub mod adapter;
 pub mod caps;
 pub mod counters;
 mod driver_cache;
+mod in_place;
 pub mod kernel;
 pub mod memory;
 pub mod needs;
