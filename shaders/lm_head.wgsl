@@ -62,7 +62,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     for (var four = 0u; four < NR / 4u; four++) {
         let cols = vec4<u32>(first_col + 256u * four) + vec4<u32>(0u, 64u, 128u, 192u);
-        let uses = vec4<u32>(use_of(cols.x), use_of(cols.y), use_of(cols.z), use_of(cols.w));
+        let uses = uses_of(cols);
         for (var r = 0u; r < MR; r++) {
             let its = candidate(min(row0 + r, params.n_rows - 1u));
             var logits: vec4<f32>;

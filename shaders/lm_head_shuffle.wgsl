@@ -38,7 +38,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let k8 = select(0u, params.k / 8u, is_any_live(row0, 8u * GROUPS));
     let first_col = group.x * 256u + lane;
     let cols = vec4<u32>(first_col) + vec4<u32>(0u, 64u, 128u, 192u);
-    let uses = vec4<u32>(use_of(cols.x), use_of(cols.y), use_of(cols.z), use_of(cols.w));
+    let uses = uses_of(cols);
     let read = min(cols, vec4<u32>(params.slab_rows - 1u));
     let w_at = vec4<u32>(row8(read.x, params.k), row8(read.y, params.k), row8(read.z, params.k), row8(read.w, params.k));
     let h_at = vec4<u32>(row_at(row0, 0u, lane), row_at(row0, 1u, lane), row_at(row0, 2u, lane), row_at(row0, 3u, lane));

@@ -75,7 +75,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
     let cols = vec4<u32>(first_col + 4u * x) + vec4<u32>(0u, 1u, 2u, 3u);
-    let uses = vec4<u32>(use_of(cols.x), use_of(cols.y), use_of(cols.z), use_of(cols.w));
+    let uses = uses_of(cols);
     for (var r = 0u; r < 4u; r++) {
         let row = row0 + 4u * y + r;
         let its = candidate(min(row, params.n_rows - 1u));

@@ -60,17 +60,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
-    let rows = min(MR, params.m - row0);
-    for (var r = 0u; r < select(0u, rows, is_plain()); r++) {
+    for (var r = 0u; r < MR; r++) {
         for (var c = 0u; c < NR; c++) {
             let col = first_col + 64u * c;
-            if (col < params.slab_cols) { out[place(row0 + r, col)] = acc[r][c]; }
-        }
-    }
-    for (var r = 0u; r < select(rows, 0u, is_plain()); r++) {
-        for (var c = 0u; c < NR; c++) {
-            let col = first_col + 64u * c;
-            if (col < params.slab_cols) { store(row0 + r, col, acc[r][c]); }
+            if (row0 + r < params.m && col < params.slab_cols) { store(row0 + r, col, acc[r][c]); }
         }
     }
 }

@@ -27,15 +27,18 @@ export class Hlsl {
     // Compiles a file: { ok, seconds, bytes } or { error, seconds }.
     async judge(compiler, profile, file) {
         const start = performance.now();
-        let printed;
-        try {
-            printed = (await this.#hlsl(compiler, profile, file)).stdout;
-        } catch (failure) {
-            const seconds = (performance.now() - start) / 1000;
-            if (failure.killed) return { error: `not done after ${LIMIT_SECONDS} s`, seconds };
-            // Exit status 1 is a verdict, anything else means that the compiler could not be asked.
-            if (failure.code !== 1) throw new Error(`${compiler} ${profile} ${file}: ${failure.stderr || failure}`);
-            printed = failure.stdout;
+        let printed = "";
+        // Wine ends a process without a word once in a thousand times. That is no verdict, so it is asked again.
+        for (let attempt = 0; printed === "" && attempt < 3; attempt++) {
+            try {
+                printed = (await this.#hlsl(compiler, profile, file)).stdout;
+            } catch (failure) {
+                const seconds = (performance.now() - start) / 1000;
+                if (failure.killed) return { error: `not done after ${LIMIT_SECONDS} s`, seconds };
+                // Exit status 1 is a verdict, anything else means that the compiler could not be asked.
+                if (failure.code !== 1) throw new Error(`${compiler} ${profile} ${file}: ${failure.stderr || failure}`);
+                printed = failure.stdout;
+            }
         }
         const found = /^(ok|error) ([\d.]+) (.*)/.exec(printed);
         if (!found) throw new Error(`${compiler} ${profile} ${file}: printed \`${printed}\``);

@@ -49,6 +49,10 @@ fn use_of(col: u32) -> u32 {
     return select(allowed, UNUSED, col >= params.slab_rows || is_banned(id));
 }
 
+fn uses_of(cols: vec4<u32>) -> vec4<u32> {
+    return vec4<u32>(use_of(cols.x), use_of(cols.y), use_of(cols.z), use_of(cols.w));
+}
+
 // Four logits of a row, columns in ascending order.
 fn partial_of(its: Candidate, cols: vec4<u32>, uses: vec4<u32>, logits: vec4<f32>) -> Partial {
     let counted = uses == vec4<u32>(COUNTED);

@@ -1,13 +1,11 @@
 //! Buffers of a software adapter, filled where they stay.
 //!
-//! wgpu would zero a mapped buffer first, page by small page: for a checkpoint of 16 GB that takes longer than
-//! reading it. Asked underneath wgpu, as its interface for hosts allows, for memory that nobody has touched yet, large
-//! pages can be had where the system offers them, and each is touched once, by the bytes that belong there.
+//! wgpu would zero a mapped buffer first, page by small page, and the copy would touch every page again. Underneath
+//! wgpu, as its interface for hosts allows, the memory can be had untouched, in large pages where the system offers
+//! them, so that each is touched once, by the bytes that belong there.
 
 /// A buffer of `size` bytes with `pieces` from its start on and zeros behind; `None` where the backend is not Vulkan,
-/// or if the driver has no memory left, which the ordinary way will report.
-///
-/// `pieces` must not be longer than `size`, which must not be 0.
+/// if the pieces are longer, or if the driver has no memory left. The ordinary way then serves, or says what is wrong.
 #[cfg(any(target_os = "linux", target_os = "windows", target_os = "android"))]
 pub(super) fn filled_buffer(
     device: &wgpu::Device,
@@ -40,8 +38,8 @@ pub(super) fn filled_buffer(
     };
     prefer_large_pages(mapping.ptr.as_ptr(), size as usize);
     let mut to = mapping.ptr.as_ptr();
-    // SAFETY: the mapping is `size` bytes long, which hold all pieces and the zeros; they are new memory, so nothing
-    // else reads or writes them.
+    // SAFETY: the mapping is `size` bytes long, which hold all pieces and the zeros; the buffer is new, so nothing else
+    // reads or writes them.
     unsafe {
         for piece in pieces {
             std::ptr::copy_nonoverlapping(piece.as_ptr(), to, piece.len());

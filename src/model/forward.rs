@@ -182,10 +182,10 @@ impl Forward<'_> {
     pub fn record_prompt(&self, plan: &mut PlanBuilder) -> Result<()> {
         let b = self.buffers;
         copy_rows(plan, (&b.context, 0), self.layout.total_rows(), (&b.x, 0))?;
-        let spans = self.layout.prompt_rows.iter().enumerate();
-        spans.into_iter().try_for_each(|(sequence, rows)| {
-            self.record_first_projections(plan, self.layout.span(sequence).0, *rows)
-        })
+        for (sequence, rows) in self.layout.prompt_rows.iter().enumerate() {
+            self.record_first_projections(plan, self.layout.span(sequence).0, *rows)?;
+        }
+        Ok(())
     }
 
     /// A forward over all rows -> `buffers.candidate_h`; keys and values of all rows are kept where there

@@ -429,7 +429,11 @@ fn guarded(gpu: &Gpu, name: &str, dtype: DType, shape: &[usize], bytes: Option<&
         let guard = INPUT_GUARD.to_ne_bytes();
         let mut data = bytes.to_vec();
         data.extend((data.len()..words * 4).map(|i| guard[i % 4]));
-        crate::gpu::memory::Upload::new(gpu).write(&tensor, 0, &data)?;
+        // In two pieces, as the parts of stacked matrices come.
+        let (head, tail) = data.split_at(data.len() / 8 * 4);
+        let mut upload = crate::gpu::memory::Upload::new(gpu);
+        upload.write(&tensor, 0, head)?;
+        upload.write(&tensor, head.len(), tail)?;
     }
     Ok(Tensor { dtype, shape: shape.to_vec(), ..tensor })
 }
