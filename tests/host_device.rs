@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use common::{demo, gpu};
 use diffa::decode::Prompt;
 use diffa::gpu::Requirements;
+use diffa::ops::cases::{Case, cases};
 use diffa::{Answer, Cache, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Session, audio, text, wgpu};
 
 const QUESTION: &str = "What does the speaker say?";
@@ -280,4 +281,50 @@ fn our_validation_errors_never_reach_the_host_s_handler() {
         mapped_at_creation: false,
     });
     assert_eq!(host.errors().len(), 1);
+}
+
+/// Only the adapter tells the sizes of cooperative matrices: with it, a host's device has those that `Gpu::open`
+/// would have, and their kernels run.
+#[test]
+fn a_host_s_adapter_tells_what_its_device_does_not() {
+    let adapter = host_adapter();
+    let own = gpu();
+    let mut features = Requirements::wanted_features(&adapter);
+    let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+    let edges = own.caps().cooperative_edges.clone();
+    if !edges.is_empty() {
+        features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        // SAFETY: as in `Gpu::open`.
+        experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    }
+    let descriptor = wgpu::DeviceDescriptor {
+        required_features: features,
+        required_limits: Requirements::wanted_limits(&adapter),
+        experimental_features,
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    let blind = Gpu::from_wgpu(device.clone(), queue.clone()).unwrap();
+    assert_eq!((&blind.caps().cooperative_edges, blind.caps().memory_bytes), (&Vec::new(), None));
+    let gpu = Gpu::from_wgpu_on(&adapter, device.clone(), queue.clone()).unwrap();
+    assert_eq!(gpu.caps().cooperative_edges, edges);
+    assert_eq!(gpu.caps().memory_bytes, own.caps().memory_bytes);
+
+    let is_coop = |case: &Case| case.kernel == "matmul_coop" && !case.bench_only;
+    let met = |case: &Case| case.needs().iter().all(|need| need.is_met(gpu.caps()));
+    let runs: Vec<Case> = cases().into_iter().filter(is_coop).filter(met).take(4).collect();
+    assert_eq!(runs.is_empty(), edges.is_empty(), "cooperative kernels for edges {edges:?}");
+    for case in runs {
+        let outcome = case.run(&gpu, 2).unwrap();
+        assert!(outcome.repeatable && outcome.outputs.iter().all(|o| o.guards_intact), "{case}");
+        let blind = case.run(&blind, 1);
+        assert!(matches!(blind, Err(Error::Unsupported { .. })), "{case}: {blind:?}");
+    }
+
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let others = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    for other in others.iter().filter(|other| other.get_info() != adapter.get_info()) {
+        let error = Gpu::from_wgpu_on(other, device.clone(), queue.clone()).unwrap_err();
+        assert!(error.to_string().contains("requested from"), "{error}");
+    }
 }

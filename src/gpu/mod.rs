@@ -139,6 +139,21 @@ impl Gpu {
         Gpu::adopt(device, queue, "the host's device".into(), None)
     }
 
+    /// The same for a host that still has the device's adapter. Only an adapter tells how much memory it has and the
+    /// sizes of its cooperative matrices, which kernels may then use if the host's device has the feature.
+    ///
+    /// Errors: those of [`Gpu::from_wgpu`]; [`Error::Adapter`] if the device is another adapter's.
+    pub fn from_wgpu_on(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Gpu> {
+        let (of_device, of_adapter) = (device.adapter_info(), adapter.get_info());
+        if of_device != of_adapter {
+            let (device, adapter) = (caps::describe(&of_device), caps::describe(&of_adapter));
+            return Err(Error::Adapter(format!(
+                "the host's device is one of {device}, not of {adapter}; give the adapter that it was requested from"
+            )));
+        }
+        Gpu::adopt(device, queue, "the host's device".into(), Some(adapter))
+    }
+
     fn adopt(
         device: wgpu::Device,
         queue: wgpu::Queue,
