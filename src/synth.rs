@@ -8,6 +8,9 @@
 //! peaks, those that write to the residual stream scaled by 2/sqrt(2 layers); embeddings N(0, 1); the head
 //! has gain 8, so that the confidence of mask rows spreads over (0, 1). Texts are gibberish.
 
+mod documents;
+mod rng;
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -17,8 +20,9 @@ use serde_json::{Map, Value, json};
 
 use crate::checkpoint::StoredDtype;
 use crate::error::{Error, Result};
-use crate::fnv::fnv1a;
 use crate::model::config::{AdapterConfig, LladaConfig, TensorList, WhisperConfig};
+use documents::{llada_config, tokenizer, tokenizer_documents, whisper_config};
+use rng::Rng;
 
 /// Sizes of a synthetic model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +52,6 @@ impl SynthParts {
     /// All three.
     pub const ALL: SynthParts = SynthParts { llada: true, whisper: true, adapter: true };
 }
-
-/// LLaDA's special tokens: distance of the id from the end of the vocabulary, as in the released tokenizer.
-const SPECIAL: [(&str, usize); 8] = [
-    ("<|startoftext|>", 384),
-    ("<|endoftext|>", 383),
-    ("[CLS]", 382),
-    ("[gMASK]", 381),
-    ("<|mdm_mask|>", 128),
-    ("<|start_header_id|>", 118),
-    ("<|end_header_id|>", 117),
-    ("<|eot_id|>", 116),
-];
 
 /// Elements per write.
 const CHUNK: usize = 1 << 18;
@@ -93,7 +85,7 @@ impl SynthShape {
     /// None for the shapes there are; their configurations pass the same checks as any other.
     pub fn total_bytes(self, parts: SynthParts) -> Result<u64> {
         let plan = Plan::new(self, parts, Path::new(""))?;
-        Ok(plan.files.iter().map(|f| f.tensors.iter().map(|t| t.bytes(f.dtype)).sum::<u64>()).sum())
+        Ok(plan.files.iter().map(WeightFile::bytes).sum())
     }
 }
 
@@ -111,6 +103,35 @@ pub fn write(
     parts: SynthParts,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
+    let total = shape.total_bytes(parts)?;
+    let mut done = 0;
+    write_folders(shape, out, parts, &mut |file, path| {
+        write_file(file, path, seed, &mut |n| {
+            done += n;
+            progress(done, total);
+        })
+    })
+}
+
+/// Writes the same folders with holes in place of the values: files of the full size that read as zeros and take no
+/// room where the file system knows holes. Enough for whatever reads headers only, such as memory plans.
+///
+/// # Errors
+/// [`Error::Io`] if something cannot be written.
+pub fn write_holes(shape: SynthShape, out: &Path, parts: SynthParts) -> Result<()> {
+    write_folders(shape, out, parts, &mut |file, path| {
+        let (out, header_bytes) = create_file(file, path)?;
+        out.set_len(header_bytes + file.bytes())
+    })
+}
+
+/// Writes the documents of the chosen folders, and each file of weights by `write`.
+fn write_folders(
+    shape: SynthShape,
+    out: &Path,
+    parts: SynthParts,
+    write: &mut dyn FnMut(&WeightFile, &Path) -> std::io::Result<()>,
+) -> Result<()> {
     let plan = Plan::new(shape, parts, out)?;
     for (folder, name, content) in &plan.documents {
         let dir = out.join(folder);
@@ -118,15 +139,9 @@ pub fn write(
         let path = dir.join(name);
         fs::write(&path, format!("{content:#}\n")).map_err(Error::io("write", &path))?;
     }
-    let total = shape.total_bytes(parts)?;
-    let mut done = 0;
     for file in &plan.files {
         let path = out.join(file.folder).join(&file.name);
-        write_file(file, &path, seed, &mut |n| {
-            done += n;
-            progress(done, total);
-        })
-        .map_err(Error::io("write", &path))?;
+        write(file, &path).map_err(Error::io("write", &path))?;
     }
     Ok(())
 }
@@ -143,6 +158,13 @@ struct WeightFile {
     name: String,
     dtype: StoredDtype,
     tensors: Vec<Random>,
+}
+
+impl WeightFile {
+    /// Bytes of the tensors' data.
+    fn bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.bytes(self.dtype)).sum()
+    }
 }
 
 /// A tensor to draw.
@@ -302,13 +324,8 @@ fn audio_law(n_layers: usize) -> impl Fn(&str, &[usize]) -> (f32, f32) {
     }
 }
 
-/// Streams one safetensors file.
-fn write_file(
-    file: &WeightFile,
-    path: &Path,
-    seed: u64,
-    progress: &mut dyn FnMut(u64),
-) -> std::io::Result<()> {
+/// Begins a safetensors file: the file behind its header, and the header's bytes.
+fn create_file(file: &WeightFile, path: &Path) -> std::io::Result<(File, u64)> {
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!({ "format": "pt" }));
     let mut offset = 0;
@@ -328,6 +345,17 @@ fn write_file(
     let mut out = File::create(path)?;
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(header.as_bytes())?;
+    Ok((out, 8 + header.len() as u64))
+}
+
+/// Streams one safetensors file of random values.
+fn write_file(
+    file: &WeightFile,
+    path: &Path,
+    seed: u64,
+    progress: &mut dyn FnMut(u64),
+) -> std::io::Result<()> {
+    let (mut out, _) = create_file(file, path)?;
     let mut buffer = vec![0; CHUNK * 4];
     for tensor in &file.tensors {
         let mut rng = Rng::new(seed, &tensor.name);
@@ -357,117 +385,4 @@ fn write_file(
         }
     }
     out.flush()
-}
-
-/// xoshiro256++ (Blackman and Vigna), seeded through splitmix64.
-struct Rng([u64; 4]);
-
-impl Rng {
-    /// The stream of one tensor: the seed mixed with the hash of its name.
-    fn new(seed: u64, name: &str) -> Self {
-        let mut state = seed ^ fnv1a(name.bytes());
-        Self([(); 4].map(|()| {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ z >> 31
-        }))
-    }
-
-    fn next(&mut self) -> u64 {
-        let [a, b, c, d] = self.0;
-        let out = a.wrapping_add(d).rotate_left(23).wrapping_add(a);
-        let (c2, d2) = (c ^ a, d ^ b);
-        self.0 = [a ^ d2, b ^ c2, c2 ^ b << 17, d2.rotate_left(45)];
-        out
-    }
-
-    /// Mean 0, variance 1, within ±3.47: the sum of four 16-bit uniform numbers, one draw per value.
-    fn normal(&mut self) -> f32 {
-        let bits = self.next();
-        let sum = (bits & 0xffff) + (bits >> 16 & 0xffff) + (bits >> 32 & 0xffff) + (bits >> 48);
-        // Mean 4·65535/2, variance 4·65536²/12.
-        (sum as f32 - 131_070.0) * (3f32.sqrt() / 65536.0)
-    }
-}
-
-fn llada_config([d, layers, heads, kv_heads, mlp, vocab]: [usize; 6]) -> Value {
-    let eos = vocab - 383;
-    json!({
-        "activation_type": "silu", "alibi": false, "architectures": ["LLaDAModelLM"], "attention_dropout": 0.0,
-        "attention_layer_norm": false, "bias_for_layer_norm": false, "block_group_size": 1, "block_type": "llama",
-        "d_model": d, "embedding_dropout": 0.0, "embedding_size": vocab, "eos_token_id": eos,
-        "include_bias": false, "include_qkv_bias": false, "input_emb_norm": false, "layer_norm_type": "rms",
-        "layer_norm_with_affine": true, "mask_token_id": vocab - 128, "max_sequence_length": 4096,
-        "mlp_hidden_size": mlp, "mlp_ratio": 4, "model_type": "llada", "multi_query_attention": null,
-        "n_heads": heads, "n_kv_heads": kv_heads, "n_layers": layers, "pad_token_id": eos,
-        "precision": "amp_bf16", "residual_dropout": 0.0, "rms_norm_eps": 1e-5, "rope": true,
-        "rope_full_precision": true, "rope_theta": 500_000.0, "scale_logits": false, "torch_dtype": "bfloat16",
-        "use_cache": false, "vocab_size": vocab, "weight_tying": false,
-    })
-}
-
-/// `config.json` and `preprocessor_config.json`.
-fn whisper_config([d, layers, heads, ffn, positions]: [usize; 5]) -> (Value, Value) {
-    let config = json!({
-        "activation_function": "gelu", "architectures": ["WhisperForConditionalGeneration"], "d_model": d,
-        "encoder_attention_heads": heads, "encoder_ffn_dim": ffn, "encoder_layers": layers,
-        "max_source_positions": positions, "model_type": "whisper", "num_hidden_layers": layers,
-        "num_mel_bins": 80, "scale_embedding": false, "torch_dtype": "float32",
-    });
-    let (samples, frames) = (2 * positions * 160, 2 * positions);
-    let preprocessor = json!({
-        "chunk_length": samples / 16000, "feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 80,
-        "hop_length": 160, "n_fft": 400, "n_samples": samples, "nb_max_frames": frames, "padding_side": "right",
-        "padding_value": 0.0, "return_attention_mask": false, "sampling_rate": 16000,
-    });
-    (config, preprocessor)
-}
-
-/// Byte-level BPE without merges: 256 byte tokens, then the special tokens at their released distances from
-/// the end of the vocabulary. The ids between have no token and decode to nothing.
-fn tokenizer(vocab: usize) -> Value {
-    // Byte-level BPE writes unprintable bytes as the characters from U+0100 on.
-    let printable = |b: u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
-    let mut other = 256..;
-    let mut table = Map::new();
-    for byte in 0..256u32 {
-        let code = if printable(byte) { Some(byte) } else { other.next() };
-        let name = code.and_then(char::from_u32).unwrap_or_default();
-        table.insert(name.to_string(), Value::from(byte));
-    }
-    let mut added = vec![];
-    for (name, from_end) in SPECIAL {
-        // The loader gives added tokens the ids of the model's vocabulary, so they must be in it as well.
-        table.insert(name.to_string(), Value::from(vocab - from_end));
-        added.push(json!({
-            "id": vocab - from_end, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true,
-        }));
-    }
-    let level =
-        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
-    json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
-        "pre_tokenizer": level, "post_processor": null, "decoder": level,
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-            "vocab": table, "merges": [],
-        },
-    })
-}
-
-/// `tokenizer_config.json` and `special_tokens_map.json`.
-fn tokenizer_documents() -> [Value; 2] {
-    let map = json!({
-        "bos_token": "<|startoftext|>", "cls_token": "[CLS]", "eos_token": "<|endoftext|>",
-        "gmask_token": "[gMASK]", "pad_token": "<|endoftext|>",
-    });
-    let mut config = map.clone();
-    config["add_bos_token"] = false.into();
-    config["add_eos_token"] = false.into();
-    config["clean_up_tokenization_spaces"] = false.into();
-    config["tokenizer_class"] = "PreTrainedTokenizerFast".into();
-    [config, map]
 }

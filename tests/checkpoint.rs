@@ -672,6 +672,20 @@ fn synthetic_tiny_model() {
     assert!(second.iter().all(|(name, content)| first[name] == *content));
     synth::write(SynthShape::Tiny, again.path(), 8, only, &mut |_, _| {}).unwrap();
     assert_ne!(bytes(again.path())["diffa/model.safetensors"], first["diffa/model.safetensors"]);
+
+    // With holes: the same files, with zeros behind the same headers.
+    let hollow = tempfile::tempdir().unwrap();
+    synth::write_holes(SynthShape::Tiny, hollow.path(), SynthParts::ALL).unwrap();
+    let hollow = bytes(hollow.path());
+    assert!(hollow.keys().eq(first.keys()));
+    for (name, content) in &hollow {
+        let data = match name.ends_with(".safetensors") {
+            true => 8 + u64::from_le_bytes(content[..8].try_into().unwrap()) as usize,
+            false => content.len(),
+        };
+        assert!(content.len() == first[name].len() && content[..data] == first[name][..data], "{name}");
+        assert!(content[data..].iter().all(|byte| *byte == 0), "{name}");
+    }
 }
 
 #[test]

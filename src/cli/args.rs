@@ -235,6 +235,9 @@ pub(super) struct SynthArgs {
     #[arg(long, value_delimiter = ',', value_name = "PART",
           value_parser = PossibleValuesParser::new(["llm", "whisper", "adapters"]))]
     pub(super) parts: Vec<String>,
+    /// Zeros that take no room on the disk in place of random numbers: enough for `diffa plan`.
+    #[arg(long, conflicts_with = "seed")]
+    pub(super) holes: bool,
 }
 
 /// Where the checkpoints are.

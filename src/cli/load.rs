@@ -10,7 +10,7 @@ use diffa::model::config::WhisperConfig;
 use diffa::model::forward::Layout;
 use diffa::model::memory::MemoryPlan;
 use diffa::tune::{Tuning, limit_submits};
-use diffa::{AdapterChoice, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Result, audio};
+use diffa::{AdapterChoice, Cache, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Result, audio};
 use indicatif::ProgressBar;
 
 use super::args::Global;
@@ -128,8 +128,9 @@ pub(super) fn model(
     let parts: &[Part] =
         if with_hearing { &[Part::Whisper, Part::Adapters, Part::Llm] } else { &[Part::Llm] };
     let total = paths.load_bytes(parts)?;
-    let layout = Layout { prompt_rows: vec![TYPICAL_ROWS], gen_length: 128, candidates: 128 };
-    let needed = MemoryPlan::new(paths, parts, &layout, false)?.total();
+    let DecodeOptions { gen_length, block_length, cache, .. } = *options;
+    let layout = Layout { prompt_rows: vec![TYPICAL_ROWS], gen_length, candidates: block_length };
+    let needed = MemoryPlan::new(paths, parts, &layout, cache != Cache::None)?.total();
     if let Some(available) = gpu.caps().memory_bytes.filter(|available| needed > *available) {
         return Err(Error::Memory { needed, available });
     }

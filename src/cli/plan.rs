@@ -1,13 +1,14 @@
 //! `diffa plan`: how much memory a model needs, before anything is loaded.
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use diffa::gpu::AdapterChoice;
 use diffa::gpu::adapter::{list, memory_bytes};
 use diffa::gpu::caps::describe;
 use diffa::model::Part;
 use diffa::model::forward::Layout;
 use diffa::model::memory::MemoryPlan;
-use diffa::{ModelPaths, Quantization, Result};
+use diffa::{Cache, ModelPaths, Quantization, Result};
 use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
@@ -20,6 +21,7 @@ lengths given. Memory is what a Vulkan driver reports as its own; other backends
 
 Examples:
   diffa plan
+  diffa synth --shape 8b --holes --out DIR   (the released sizes, without a download, then:)
   diffa plan --model DIR --rows 450 --gen-length 128 --json";
 
 #[derive(Debug, Args)]
@@ -32,6 +34,9 @@ pub(super) struct PlanArgs {
     /// Length of the answer in tokens; the block is taken as long.
     #[arg(long, value_name = "N", default_value_t = 128)]
     gen_length: usize,
+    /// Keys and values kept within a block, as for `diffa ask`: `prefix` and `dual` keep those of every layer.
+    #[arg(long, default_value = "none", value_parser = PossibleValuesParser::new(["none", "prefix", "dual"]))]
+    cache: String,
     /// One JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -45,13 +50,14 @@ fn plans(paths: &ModelPaths, args: &PlanArgs) -> Result<Vec<(&'static str, Memor
         (None, Some(_), None) => &[Part::Llm],
         _ => &[Part::Whisper, Part::Adapters, Part::Llm],
     };
+    let cached = args.cache.parse::<Cache>()? != Cache::None;
     let choices = [("as stored", None)].into_iter();
     let choices = choices.chain(Quantization::ALL.into_iter().map(|(name, to)| (name, Some(to))));
     choices
         .filter(|(_, to)| paths.quantize.is_none() || *to == paths.quantize)
         .map(|(name, to)| {
             let paths = ModelPaths { quantize: to, ..paths.clone() };
-            Ok((name, MemoryPlan::new(&paths, parts, &layout, true)?))
+            Ok((name, MemoryPlan::new(&paths, parts, &layout, cached)?))
         })
         .collect()
 }

@@ -1,6 +1,6 @@
 //! `diffa synth`: a model of random weights on disk.
 
-use diffa::synth::{SynthParts, SynthShape, write};
+use diffa::synth::{SynthParts, SynthShape, write, write_holes};
 use diffa::{Error, Result};
 use indicatif::BinaryBytes;
 
@@ -19,6 +19,10 @@ pub(super) fn run(term: &Terminal, args: &SynthArgs) -> Result<()> {
     let wanted = |part: &str| args.parts.is_empty() || args.parts.iter().any(|p| p == part);
     let parts = SynthParts { llada: wanted("llm"), whisper: wanted("whisper"), adapter: wanted("adapters") };
     let total = shape.total_bytes(parts)?;
+    if args.holes {
+        term.note(&format!("writing headers for {} to {}", BinaryBytes(total), args.out.display()));
+        return write_holes(shape, &args.out, parts);
+    }
     term.note(&format!("writing {} to {}", BinaryBytes(total), args.out.display()));
     let bar = term.bytes("writing", total);
     write(shape, &args.out, args.seed, parts, &mut |done, _| {

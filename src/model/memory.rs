@@ -28,8 +28,8 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The plan for `parts` of a model as it would be loaded, and for decoding over `layout`, with the caches of
-    /// every layer if `cached`. Weights are exact to a few bytes; buffers of a request are estimated.
+    /// The plan for `parts` of a model as it would be loaded, and for decoding over `layout`, with keys and values
+    /// kept in every layer if `cached`. Weights are exact to a few bytes; buffers of a request are estimated.
     ///
     /// Errors: files that do not load.
     pub fn new(paths: &ModelPaths, parts: &[Part], layout: &Layout, cached: bool) -> Result<MemoryPlan> {
@@ -61,7 +61,8 @@ impl MemoryPlan {
             let taps = adapters.target_layers(config.n_layers).len();
             plan.add("encoder buffers", "f32".into(), hearing_bytes(&config, taps));
         }
-        plan.add("decoder buffers", "f32".into(), decoder_bytes(&llada, layout, cached));
+        plan.add("decoder buffers", "f32".into(), decoder_bytes(&llada, layout));
+        plan.add("keys and values", "f32".into(), cache_bytes(&llada, layout, cached));
         Ok(plan)
     }
 
@@ -105,14 +106,19 @@ impl MemoryPlan {
     }
 }
 
-/// Activations of one forward, keys and values, and the partial results of the output matrix.
-fn decoder_bytes(config: &LladaConfig, layout: &Layout, cached: bool) -> u64 {
+/// Activations of one forward, and the partial results of the output matrix.
+fn decoder_bytes(config: &LladaConfig, layout: &Layout) -> u64 {
     let (n, c, d) = (layout.total_rows(), layout.total_candidates(), config.d_model);
     let kv = config.n_kv_heads * config.head_dim;
-    let caches = if cached { config.n_layers } else { config.n_layers.min(2) };
     let head = c * config.vocab_size.div_ceil(256) * 8;
     let projections = n.max(c) * (d + 2 * kv + 3 * config.mlp_hidden_size);
-    4 * (6 * n * d + 2 * caches * n * kv + projections + 4 * c * d + head) as u64
+    4 * (6 * n * d + projections + 4 * c * d + head) as u64
+}
+
+/// Keys and values of all rows: of every layer if they are kept from step to step, else of two.
+fn cache_bytes(config: &LladaConfig, layout: &Layout, cached: bool) -> u64 {
+    let layers = if cached { config.n_layers } else { config.n_layers.min(2) };
+    4 * (2 * layers * layout.total_rows() * config.n_kv_heads * config.head_dim) as u64
 }
 
 /// Spectrogram, convolution patches, activations of one layer, and the hidden states that the adapters read,
