@@ -19,8 +19,8 @@ use crate::fnv::fnv1a;
 use crate::gpu::{Choices, DType, Gpu};
 use crate::ops::matmul::MatmulVariant;
 use crate::ops::{REGISTRY, Rounding};
-use works::Factors;
 pub use works::{Attending, Output, Product, Work, works};
+use works::{Candidate, Factors};
 
 /// Time for finding the adapter's speed, when a program starts.
 const CALIBRATION: Duration = Duration::from_millis(20);
@@ -77,10 +77,10 @@ impl<'a> Tuner<'a> {
     /// Errors: device errors.
     pub fn measure(&self, work: Work) -> Result<Entry> {
         let mut trials: Vec<Trial> = Vec::new();
-        for (variant, plan) in work.plans(self.gpu, &self.allowed)? {
+        for Candidate { variant, plan, runs } in work.plans(self.gpu, &self.allowed)? {
             // Many drivers compile at the first dispatch.
             plan.run(self.gpu)?;
-            let seconds = self.timer.measure(&plan, self.budget)?.seconds();
+            let seconds = self.timer.measure(&plan, self.budget)?.seconds() / runs as f64;
             trials.push(Trial { variant, seconds });
         }
         trials.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
@@ -93,7 +93,7 @@ impl<'a> Tuner<'a> {
 /// Errors: device errors.
 pub fn limit_submits(gpu: &Gpu, dtype: DType, time: Duration) -> Result<()> {
     let (rows, n, k) = (64, 1024, 1024);
-    let factors = Factors::new(gpu, Product { dtype, rows, n, k })?;
+    let factors = Factors::new(gpu, Product { dtype, rows, n, k }, 1)?;
     let plan = factors.plan(gpu, MatmulVariant::choose(gpu, dtype, rows, n, k))?;
     plan.run(gpu)?;
     // Watchdogs go by the clock on the wall.

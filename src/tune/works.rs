@@ -12,6 +12,15 @@ use crate::ops::select::all_masked;
 
 /// Columns of a product that are measured at most: groups of columns do not depend on each other.
 const SAMPLE_COLUMNS: usize = 4096;
+/// Up to so many rows, reading the weights takes much of a product's time: they are measured as a model has them,
+/// out of the caches.
+const COLD_ROWS: usize = 64;
+/// Bytes of weights that no cache keeps until they are needed again.
+const COLD_BYTES: usize = 64 << 20;
+/// Matrices that are read in turn at most.
+const MOST_COPIES: usize = 16;
+/// Smaller matrices are those of small models, which stay in the caches in earnest.
+const SMALL_BYTES: usize = 256 << 10;
 /// Ids of a head that are measured at most, for the same reason.
 const SAMPLE_IDS: usize = 16_384;
 /// Keys that a block attends to at least: a 30 s clip and a question.
@@ -104,6 +113,14 @@ pub fn works(llada: &Llada, hearing: Option<&Hearing>, rows: &[usize]) -> Vec<Wo
     all
 }
 
+/// A variant to be timed.
+pub(super) struct Candidate {
+    pub(super) variant: String,
+    pub(super) plan: Plan,
+    /// How often the plan does the work.
+    pub(super) runs: usize,
+}
+
 impl Work {
     /// The key of the choice.
     pub fn key(&self) -> String {
@@ -129,8 +146,8 @@ impl Work {
         }
     }
 
-    /// A plan for every candidate, by name; of the variants that round, those in `allowed`. All work on zeros.
-    pub(super) fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<(String, Plan)>> {
+    /// A plan for every candidate; of the variants that round, those in `allowed`. All work on zeros.
+    pub(super) fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<Candidate>> {
         match self {
             Work::Product(product) => product.plans(gpu, allowed),
             Work::Attention(attending) => attending.plans(gpu, allowed),
@@ -145,20 +162,22 @@ fn fitting(gpu: &Gpu, dtype: DType, n: usize, k: usize) -> usize {
     n.min(fit as usize).max(1)
 }
 
-/// Zeros of the shapes of one product.
+/// Zeros of the shapes of one product, of several matrices where it matters whether their weights come from caches.
 pub(super) struct Factors {
     x: Tensor,
-    weight: Matrix,
+    weights: Vec<Matrix>,
     out: Tensor,
     rows: usize,
 }
 
 impl Factors {
-    pub(super) fn new(gpu: &Gpu, Product { dtype, rows, n, k }: Product) -> Result<Factors> {
+    /// Operands of `copies` products.
+    pub(super) fn new(gpu: &Gpu, Product { dtype, rows, n, k }: Product, copies: usize) -> Result<Factors> {
         let n = fitting(gpu, dtype, n, k);
+        let matrix = |_| Matrix::from_tensor(gpu.tensor("tune.w", dtype, &[n, k])?);
         Ok(Factors {
             x: gpu.tensor("tune.x", DType::F32, &[rows, k])?,
-            weight: Matrix::from_tensor(gpu.tensor("tune.w", dtype, &[n, k])?)?,
+            weights: (0..copies).map(matrix).collect::<Result<_>>()?,
             out: gpu.tensor("tune.out", DType::F32, &[rows, n])?,
             rows,
         })
@@ -166,22 +185,31 @@ impl Factors {
 
     pub(super) fn plan(&self, gpu: &Gpu, variant: MatmulVariant) -> Result<Plan> {
         let mut plan = PlanBuilder::new(gpu, "tune");
-        matmul_with(&mut plan, variant, Matmul::new(&self.x, self.rows, &self.weight, &self.out))?;
+        for weight in &self.weights {
+            matmul_with(&mut plan, variant, Matmul::new(&self.x, self.rows, weight, &self.out))?;
+        }
         plan.freeze()
     }
 }
 
 impl Product {
-    fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<(String, Plan)>> {
+    fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<Candidate>> {
         let Product { dtype, rows, n, k } = *self;
-        let factors = Factors::new(gpu, Product { n: n.min(SAMPLE_COLUMNS), ..*self })?;
+        let sample = Product { n: fitting(gpu, dtype, n.min(SAMPLE_COLUMNS), k), ..*self };
+        let bytes = dtype.bytes(&[sample.n, k]);
+        let is_cold = rows <= COLD_ROWS && bytes >= SMALL_BYTES;
+        let copies = if is_cold { COLD_BYTES.div_ceil(bytes).min(MOST_COPIES) } else { 1 };
+        let factors = Factors::new(gpu, sample, copies)?;
+        let candidate = |v: MatmulVariant| {
+            Ok(Candidate { variant: v.to_string(), plan: factors.plan(gpu, v)?, runs: copies })
+        };
         let candidates = MatmulVariant::candidates(gpu.caps(), dtype, [rows, n, k], allowed);
-        candidates.into_iter().map(|v| Ok((v.to_string(), factors.plan(gpu, v)?))).collect()
+        candidates.into_iter().map(candidate).collect()
     }
 }
 
 impl Attending {
-    fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<(String, Plan)>> {
+    fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<Candidate>> {
         let Attending { rows, keys, n_heads, n_kv_heads, head_dim } = *self;
         let tensor = |name, rows, heads| gpu.tensor(name, DType::F32, &[rows, heads * head_dim]);
         let (q, out) = (tensor("tune.q", rows, n_heads)?, tensor("tune.out", rows, n_heads)?);
@@ -192,14 +220,14 @@ impl Attending {
         let plan = |variant: AttentionVariant| {
             let mut plan = PlanBuilder::new(gpu, "tune");
             attention_with(&mut plan, variant, args)?;
-            Ok((variant.to_string(), plan.freeze()?))
+            Ok(Candidate { variant: variant.to_string(), plan: plan.freeze()?, runs: 1 })
         };
         candidates.into_iter().map(plan).collect()
     }
 }
 
 impl Output {
-    fn plans(&self, gpu: &Gpu) -> Result<Vec<(String, Plan)>> {
+    fn plans(&self, gpu: &Gpu) -> Result<Vec<Candidate>> {
         let Output { dtype, rows: n_rows, vocab, k } = *self;
         let n = fitting(gpu, dtype, vocab.min(SAMPLE_IDS), k);
         let weight = Matrix::from_tensor(gpu.tensor("tune.w", dtype, &[n, k])?)?;
@@ -222,7 +250,7 @@ impl Output {
             let buffers = LmHeadBuffers::with(gpu, variant, n_rows, &weight)?;
             let mut plan = PlanBuilder::new(gpu, "tune");
             lm_head(&mut plan, args, &buffers)?;
-            Ok((variant.to_string(), plan.freeze()?))
+            Ok(Candidate { variant: variant.to_string(), plan: plan.freeze()?, runs: 1 })
         };
         LmHeadVariant::candidates(gpu.caps(), n_rows).into_iter().map(plan).collect()
     }
