@@ -92,8 +92,9 @@ impl<'a> Tuner<'a> {
 ///
 /// Errors: device errors.
 pub fn limit_submits(gpu: &Gpu, dtype: DType, time: Duration) -> Result<()> {
-    let (rows, n, k) = (64, 1024, 1024);
-    let factors = Factors::new(gpu, Product { dtype, rows, n, k }, 1)?;
+    let product = Product { dtype, rows: 64, n: 1024, k: 1024 }.fitting(gpu);
+    let Product { rows, n, k, .. } = product;
+    let factors = Factors::new(gpu, product, 1)?;
     let plan = factors.plan(gpu, MatmulVariant::choose(gpu, dtype, rows, n, k))?;
     plan.run(gpu)?;
     // Watchdogs go by the clock on the wall.

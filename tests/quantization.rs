@@ -135,6 +135,16 @@ fn the_commands_quantize_and_plan() {
     let items = plan["plans"][0]["items"].as_array().unwrap();
     assert!(items.iter().any(|item| item["dtype"] == "q8_0"), "{plan}");
     assert!(plan["adapters"].as_array().is_some_and(|a| !a.is_empty()));
+
+    // Headers are enough for a plan, and a cache keeps the keys and values of every layer: 32 instead of 2.
+    let hollow = arg(&dir.path().join("hollow"));
+    command::stdout_of(&["synth", "--shape", "8b", "--holes", "--out", &hollow]);
+    let keys_and_values = |cache: &str| {
+        let plan = json_of(&["plan", "--json", "--model", &hollow, "--cache", cache]);
+        let items = plan["plans"][0]["items"].as_array().unwrap().clone();
+        items.iter().find(|item| item["name"] == "keys and values").unwrap()["bytes"].as_u64().unwrap()
+    };
+    assert_eq!(keys_and_values("dual"), 16 * keys_and_values("none"));
 }
 
 /// The released sizes with no data behind them. The language model with its caches, or the whole model as it answers

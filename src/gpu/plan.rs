@@ -11,9 +11,8 @@ mod grid;
 use crate::error::Result;
 use crate::gpu::kernel::Variant;
 use crate::gpu::{Gpu, Tensor};
-pub(crate) use builder::GateParams;
-pub(crate) use builder::Turn;
 pub use builder::{GATE, PlanBuilder};
+pub(crate) use builder::{GateParams, Turn};
 pub use grid::Cost;
 pub(crate) use grid::{Grid, linear_grid, row_grid};
 

@@ -12,6 +12,8 @@ use crate::ops::select::all_masked;
 
 /// Columns of a product that are measured at most: groups of columns do not depend on each other.
 const SAMPLE_COLUMNS: usize = 4096;
+/// Ids of a head that are measured at most, for the same reason.
+const SAMPLE_IDS: usize = 16_384;
 /// Up to so many rows, reading the weights takes much of a product's time: they are measured as a model has them,
 /// out of the caches.
 const COLD_ROWS: usize = 64;
@@ -21,8 +23,6 @@ const COLD_BYTES: usize = 64 << 20;
 const MOST_COPIES: usize = 16;
 /// Smaller matrices are those of small models, which stay in the caches in earnest.
 const SMALL_BYTES: usize = 256 << 10;
-/// Ids of a head that are measured at most, for the same reason.
-const SAMPLE_IDS: usize = 16_384;
 /// Keys that a block attends to at least: a 30 s clip and a question.
 const CONTEXT: usize = 512;
 /// Candidate rows of a head at most: a few blocks.
@@ -173,7 +173,6 @@ pub(super) struct Factors {
 impl Factors {
     /// Operands of `copies` products.
     pub(super) fn new(gpu: &Gpu, Product { dtype, rows, n, k }: Product, copies: usize) -> Result<Factors> {
-        let n = fitting(gpu, dtype, n, k);
         let matrix = |_| Matrix::from_tensor(gpu.tensor("tune.w", dtype, &[n, k])?);
         Ok(Factors {
             x: gpu.tensor("tune.x", DType::F32, &[rows, k])?,
@@ -193,9 +192,14 @@ impl Factors {
 }
 
 impl Product {
+    /// The same with no more columns than one binding holds.
+    pub(super) fn fitting(self, gpu: &Gpu) -> Product {
+        Product { n: fitting(gpu, self.dtype, self.n, self.k), ..self }
+    }
+
     fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<Candidate>> {
         let Product { dtype, rows, n, k } = *self;
-        let sample = Product { n: fitting(gpu, dtype, n.min(SAMPLE_COLUMNS), k), ..*self };
+        let sample = Product { n: n.min(SAMPLE_COLUMNS), ..*self }.fitting(gpu);
         let bytes = dtype.bytes(&[sample.n, k]);
         let is_cold = rows <= COLD_ROWS && bytes >= SMALL_BYTES;
         let copies = if is_cold { COLD_BYTES.div_ceil(bytes).min(MOST_COPIES) } else { 1 };
