@@ -112,6 +112,7 @@ pub fn matmul_with(plan: &mut PlanBuilder, variant: MatmulVariant, args: Matmul<
             got: vec![weight.rows, weight.cols],
         });
     }
+    let variant = if args.activation == Activation::None { variant } else { variant.with_whole_sums() };
     let unused = plan.unused()?;
     for slab in &weight.slabs {
         let from = first.max(slab.first_row);
@@ -158,13 +159,15 @@ fn slab_product(
         activation: args.activation as u32,
         accumulate: args.accumulate as u32,
         k_part: k_part as u32,
+        k0: 0,
     };
     let cost = Cost {
         flops: 2 * (m * slab_cols * k) as u64,
         bytes: args.weight.dtype.bytes(&[slab_cols, k]) as u64 + 4 * (m * (k + slab_cols)) as u64,
     };
     let parts = k.div_ceil(k_part.max(1));
-    let partials = if parts > 1 { Some(plan.scratch(0, parts * m * slab_cols)?) } else { None };
+    let partials =
+        if variant.has_partial_sums() { Some(plan.scratch(0, parts * m * slab_cols)?) } else { None };
     let bindings = [args.x, &slab.tensor, bias, partials.as_ref().unwrap_or(args.out)];
     let weights = Variant::fragments(&[weights_fragment(args.weight.dtype)]);
     match variant {
@@ -178,9 +181,18 @@ fn slab_product(
             let variant = if mr > 8 { variant.with("BARRIER", 1) } else { variant };
             plan.dispatch(&MATMUL_DIRECT, variant, params, &bindings, grid, cost)?;
         }
-        MatmulVariant::Shuffle { groups } => {
+        MatmulVariant::Shuffle { groups, .. } => {
             let grid = Grid::over_rows(slab_cols.div_ceil(32), m, 8 * groups as usize);
-            plan.dispatch(&MATMUL_SHUFFLE, weights.with("GROUPS", groups), params, &bindings, grid, cost)?;
+            let cost = Cost { flops: cost.flops / parts as u64, bytes: cost.bytes / parts as u64 };
+            for k0 in (0..k as u32).step_by(k_part.max(1)) {
+                // All but the first add to what the one before has stored.
+                let params = match k0 {
+                    0 => params,
+                    _ => MatmulParams { k0, has_bias: 0, accumulate: 1, ..params },
+                };
+                let variant = weights.clone().with("GROUPS", groups);
+                plan.dispatch(&MATMUL_SHUFFLE, variant, params, &bindings, grid, cost)?;
+            }
         }
         MatmulVariant::Tile { .. } => {
             let grid = Grid::over_rows(slab_cols.div_ceil(64), m, 64).deep(parts);

@@ -106,7 +106,7 @@ fn blocking(kernel: &Kernel, variant: &Variant) -> MatmulVariant {
     let number = |name: &str| variant.consts.iter().find(|(n, _)| *n == name).map_or(1, |(_, value)| *value);
     match kernel.name {
         "matmul_direct" => MatmulVariant::Direct { mr: number("MR"), nr: number("NR") },
-        "matmul_shuffle" => MatmulVariant::Shuffle { groups: number("GROUPS") },
+        "matmul_shuffle" => MatmulVariant::Shuffle { groups: number("GROUPS"), parts: 1 },
         "matmul_tile" => MatmulVariant::Tile { parts: 1 },
         "matmul_gemv" => MatmulVariant::Gemv {
             mr: number("MR"),
@@ -192,8 +192,8 @@ pub(super) fn product(
     (op, variants.collect())
 }
 
-/// Products whose inner length is shared by workgroups, on exact and on rounded operands; the last part is
-/// shorter, or everything but the last is.
+/// Products whose inner length is shared, by workgroups on exact and on rounded operands or by dispatches; the last
+/// part is shorter, or everything but the last is.
 fn split_cases() -> Vec<Case> {
     let coop = |parts| MatmulVariant::Coop { edge: 8, tiles: 2, lanes: 32, parts };
     let sum = |name, split, weights| {
@@ -202,7 +202,15 @@ fn split_cases() -> Vec<Case> {
         let shape = Shape { activation: Activation::Gelu, accumulate: true, offsets: (2, 1), ..shape };
         case(&MATMUL_SUM, &Variant::default(), Shape { weights: Some(weights), ..shape })
     };
+    let shuffle = |name, parts, weights| {
+        let split = Some(MatmulVariant::Shuffle { groups: 4, parts });
+        let shape = Shape { name, m: 35, k: 136, slabs: &[40, 37], bias: true, split, ..PLAIN };
+        let shape = Shape { accumulate: parts > 2, offsets: (2, 1), ..shape };
+        case(&MATMUL_SHUFFLE, &Variant::fragments(&[weights]).with("GROUPS", 4), shape)
+    };
     vec![
+        shuffle("k in 2", 2, "weights_q4"),
+        shuffle("k in 4", 4, "weights_bf16"),
         sum("tile, k in 2", MatmulVariant::Tile { parts: 2 }, "weights_bf16").bench(false),
         sum("tile, k in 4", MatmulVariant::Tile { parts: 4 }, "weights_f32"),
         Case { more_needs: coop_needs(8).to_vec(), ..sum("coop, k in 2", coop(2), "weights_f32") },

@@ -9,7 +9,7 @@ kernel! {
     MATMUL_NAIVE = "matmul_naive" {
         params: MatmulParams {
             m: u32, n: u32, k: u32, slab_cols: u32, col0: u32, w_row0: u32, x_row0: u32, out_row0: u32,
-            has_bias: u32, activation: u32, accumulate: u32, k_part: u32,
+            has_bias: u32, activation: u32, accumulate: u32, k_part: u32, k0: u32,
         },
         bindings: [read x, read w, read bias, write out],
         slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],

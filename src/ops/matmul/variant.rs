@@ -23,6 +23,8 @@ pub enum MatmulVariant {
     Shuffle {
         /// Groups of eight rows.
         groups: u32,
+        /// Dispatches that share the inner length, one after another: the activations of each stay in a cache.
+        parts: u32,
     },
     /// 64 x 64 tiles in workgroup memory.
     Tile {
@@ -59,6 +61,9 @@ pub enum MatmulVariant {
 /// Shares of the inner length are multiples of this.
 const PART_UNIT: usize = 32;
 
+/// Inner elements of 32 rows that fit any second cache: dividing them further brings nothing.
+const LEAST_CACHED_PART: usize = 2048;
+
 /// Below so many workgroups, sharing the inner length brings idle units to work.
 const ENOUGH_GROUPS: usize = 256;
 
@@ -88,7 +93,7 @@ impl MatmulVariant {
         // A recent Mesa makes less of eight rows by shuffles than of plain blocks.
         if Need::Subgroup8.is_met(caps) && !(caps.is_recent_lavapipe() && rows <= 8) {
             let groups = [1, 2].into_iter().find(|groups| rows <= 8 * groups).unwrap_or(4);
-            return MatmulVariant::Shuffle { groups: groups as u32 };
+            return MatmulVariant::Shuffle { groups: groups as u32, parts: 1 };
         }
         let mr = if rows <= 4 { 4 } else { 8 };
         let nr = [1, 2, 4].into_iter().find(|nr| n <= 64 * nr).unwrap_or(8);
@@ -103,7 +108,8 @@ impl MatmulVariant {
             all.extend([1, 2, 4, 8].map(|nr| Direct { mr, nr }));
         }
         all.extend([(16, 4), (32, 4)].map(|(mr, nr)| Direct { mr, nr }));
-        all.extend([1, 2, 4].map(|groups| Shuffle { groups }));
+        all.extend([1, 2, 4].map(|groups| Shuffle { groups, parts: 1 }));
+        all.extend([2, 4].map(|parts| Shuffle { groups: 4, parts }));
         all.extend([1, 2, 4, 8].map(|parts| Tile { parts }));
         for subgroups in [false, true] {
             all.extend([1, 4].map(|mr| Gemv { mr, subgroups }));
@@ -134,7 +140,9 @@ impl MatmulVariant {
             return false;
         }
         match self {
-            MatmulVariant::Tile { parts } | MatmulVariant::Coop { parts, .. } => {
+            MatmulVariant::Shuffle { parts, .. }
+            | MatmulVariant::Tile { parts }
+            | MatmulVariant::Coop { parts, .. } => {
                 parts == 1 || k / parts as usize >= PART_UNIT
             }
             MatmulVariant::Int8 { .. } => matches!(dtype, DType::Q(QuantFormat::Q8_0 | QuantFormat::Q4_0)),
@@ -157,8 +165,11 @@ impl MatmulVariant {
             MatmulVariant::Direct { mr, nr } => {
                 (nr == 1 || n > 32 * nr as usize) && (mr <= 8 || (rows >= mr as usize && caps.is_software()))
             }
-            // No more groups of rows than there are rows for.
-            MatmulVariant::Shuffle { groups } => groups == 1 || rows > 4 * groups as usize,
+            // No more groups of rows than there are rows for, and no parts that any cache holds with ease.
+            MatmulVariant::Shuffle { groups, parts } => {
+                (groups == 1 || rows > 4 * groups as usize)
+                    && (parts == 1 || k / parts as usize >= LEAST_CACHED_PART)
+            }
             MatmulVariant::Tile { parts: 1 } => true,
             // Software adapters have few cores to share the inner length.
             MatmulVariant::Tile { parts } | MatmulVariant::Coop { parts, .. } if parts > 1 => {
@@ -202,10 +213,27 @@ impl MatmulVariant {
     /// Inner elements of one workgroup.
     pub(crate) fn k_part(self, k: usize) -> usize {
         match self {
-            MatmulVariant::Tile { parts } | MatmulVariant::Coop { parts, .. } if parts > 1 => {
+            MatmulVariant::Shuffle { parts, .. }
+            | MatmulVariant::Tile { parts }
+            | MatmulVariant::Coop { parts, .. }
+                if parts > 1 =>
+            {
                 k.div_ceil(parts as usize).next_multiple_of(PART_UNIT)
             }
             _ => k,
+        }
+    }
+
+    /// True if parts of the inner length are computed side by side, their sums added by a dispatch of its own.
+    pub(crate) fn has_partial_sums(self) -> bool {
+        matches!(self, MatmulVariant::Tile { parts: 2.. } | MatmulVariant::Coop { parts: 2.., .. })
+    }
+
+    /// The same with the whole inner length in every dispatch, where sums have to be whole before they are stored.
+    pub(crate) fn with_whole_sums(self) -> MatmulVariant {
+        match self {
+            MatmulVariant::Shuffle { groups, .. } => MatmulVariant::Shuffle { groups, parts: 1 },
+            other => other,
         }
     }
 }
@@ -218,7 +246,10 @@ impl fmt::Display for MatmulVariant {
         match *self {
             MatmulVariant::Naive => f.write_str("naive"),
             MatmulVariant::Direct { mr, nr } => write!(f, "direct {mr}x{nr}"),
-            MatmulVariant::Shuffle { groups } => write!(f, "shuffle {}x4", 8 * groups),
+            MatmulVariant::Shuffle { groups, parts } => {
+                write!(f, "shuffle {}x4", 8 * groups)?;
+                in_parts(f, parts)
+            }
             MatmulVariant::Tile { parts } => {
                 f.write_str("tile")?;
                 in_parts(f, parts)
