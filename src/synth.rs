@@ -157,6 +157,8 @@ struct WeightFile {
     folder: &'static str,
     name: String,
     dtype: StoredDtype,
+    /// Values are numbers of this type: Whisper's are published as f32, but were trained as f16.
+    precision: StoredDtype,
     tensors: Vec<Random>,
 }
 
@@ -222,15 +224,13 @@ impl Plan {
             ]);
         }
         if parts.whisper {
-            plan.add_single(
-                "whisper",
-                random("model.encoder.", whisper.tensors(), audio_law(whisper.n_layers)),
-            );
+            let tensors = random("model.encoder.", whisper.tensors(), audio_law(whisper.n_layers));
+            plan.add_single("whisper", StoredDtype::F16, tensors);
             plan.documents.push(("whisper", "config.json", whisper_json.clone()));
             plan.documents.push(("whisper", "preprocessor_config.json", preprocessor));
         }
         if parts.adapter {
-            plan.add_single("diffa", random("", adapter.tensors(), audio_law(1)));
+            plan.add_single("diffa", StoredDtype::F32, random("", adapter.tensors(), audio_law(1)));
             let config = json!({
                 "architectures": ["DIFFAModel"], "llm_config": llada_json, "model_type": "",
                 "prompt_size": prompt_size, "torch_dtype": "float32", "whisper_config": whisper_json,
@@ -241,9 +241,9 @@ impl Plan {
         Ok(plan)
     }
 
-    fn add_single(&mut self, folder: &'static str, tensors: Vec<Random>) {
+    fn add_single(&mut self, folder: &'static str, precision: StoredDtype, tensors: Vec<Random>) {
         let name = "model.safetensors".to_string();
-        self.files.push(WeightFile { folder, name, dtype: StoredDtype::F32, tensors });
+        self.files.push(WeightFile { folder, name, dtype: StoredDtype::F32, precision, tensors });
     }
 
     /// Deals LLaDA's tensors out to shards of at most `limit` bytes and adds the index.
@@ -267,7 +267,7 @@ impl Plan {
         for (i, tensors) in groups.into_iter().enumerate() {
             let name = format!("model-{:05}-of-{n:05}.safetensors", i + 1);
             map.extend(tensors.iter().map(|t: &Random| (t.name.clone(), Value::from(name.as_str()))));
-            self.files.push(WeightFile { folder: "llada", name, dtype, tensors });
+            self.files.push(WeightFile { folder: "llada", name, dtype, precision: dtype, tensors });
         }
         let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
         self.documents.push(("llada", "model.safetensors.index.json", index));
@@ -363,7 +363,10 @@ fn write_file(
         while left > 0 {
             let n = left.min(CHUNK);
             let bytes = &mut buffer[..file.dtype.row_bytes(n)];
-            let mut draw = || rng.normal() * tensor.std + tensor.mean;
+            let mut draw = || {
+                let value = rng.normal() * tensor.std + tensor.mean;
+                if file.precision == StoredDtype::F16 { f16::from_f32(value).to_f32() } else { value }
+            };
             match file.dtype {
                 StoredDtype::F32 => {
                     bytes.as_chunks_mut().0.iter_mut().for_each(|b| *b = draw().to_le_bytes());

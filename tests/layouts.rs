@@ -7,9 +7,13 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::{fixtures, gpu, read_json};
+use common::{demo, fixtures, gpu, read_json};
+use diffa::model::Part;
+use diffa::model::forward::Layout;
+use diffa::model::memory::MemoryPlan;
 use diffa::synth::{SynthParts, SynthShape};
 use diffa::{Answer, Cache, DecodeOptions, Diffa, ModelPaths, Quantization, audio, text};
+use half::f16;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -183,27 +187,90 @@ fn grouped_key_heads_are_the_same_as_repeated_ones() {
     assert_same("repeated key heads", &repeated, &grouped);
 }
 
+/// The elements of a tensor as f32.
+fn widen((dtype, _, bytes): &mut (Dtype, Vec<usize>, Vec<u8>)) {
+    let pairs = bytes.chunks(2).map(|b| [b[0], b[1]]);
+    match dtype {
+        Dtype::BF16 => *bytes = pairs.flat_map(|b| [0, 0, b[0], b[1]]).collect(),
+        Dtype::F16 => *bytes = pairs.flat_map(|b| f16::from_le_bytes(b).to_f32().to_le_bytes()).collect(),
+        _ => assert_eq!(*dtype, Dtype::F32),
+    }
+    *dtype = Dtype::F32;
+}
+
 #[test]
-fn matrices_with_one_input_must_be_of_one_type() {
+fn models_of_half_precision_saved_in_single_take_the_same_memory_and_answer_the_same() {
+    let original = demo().join("model");
+    let [llm, whisper] = ["llada", "whisper"].map(|part| {
+        let original = original.join(part);
+        let mut tensors = tensors(&original);
+        tensors.values_mut().for_each(widen);
+        Folder::with_tensors(&original, &tensors)
+    });
+    let stored = ModelPaths { model: Some(original), ..Default::default() };
+    let single = ModelPaths { llm: Some(llm.path()), whisper: Some(whisper.path()), ..stored.clone() };
+    let allocated = |paths| {
+        let gpu = diffa::Gpu::open(&Default::default()).unwrap();
+        let before = gpu.counters().snapshot().buffer_bytes;
+        let _diffa = Diffa::load(&gpu, paths, &|_| Ok(())).unwrap();
+        gpu.counters().snapshot().buffer_bytes - before
+    };
+    assert_eq!(allocated(&single), allocated(&stored));
+    assert_same("saved in single precision", &answer(&single), &answer(&stored));
+    let plan = |paths| {
+        let layout = Layout { prompt_rows: vec![60], gen_length: 16, candidates: 16 };
+        MemoryPlan::new(paths, &[Part::Whisper, Part::Adapters, Part::Llm], &layout, false).unwrap()
+    };
+    assert_eq!(plan(&single), plan(&stored));
+}
+
+#[test]
+fn matrices_with_one_input_become_one_type_unless_some_are_quantized() {
     let dir = synth();
     let paths = ModelPaths { model: Some(dir.path().to_path_buf()), ..Default::default() };
     let original = dir.path().join("llada");
-    let mut tensors = tensors(&original);
     let name = "model.transformer.blocks.1.up_proj.weight";
-    let (dtype, _, bytes) = tensors.get_mut(name).unwrap();
-    assert_eq!(*dtype, Dtype::BF16);
-    *bytes = bytes.chunks(2).flat_map(|b| [0, 0, b[0], b[1]]).collect();
-    *dtype = Dtype::F32;
-    let folder = Folder::with_tensors(&original, &tensors);
-    let mixed = ModelPaths { llm: Some(folder.path()), ..paths };
-    let message = Diffa::load(&gpu(), &mixed, &|_| Ok(())).err().unwrap().to_string();
-    for part in [name, "is f32", "blocks.1.ff_proj.weight", "is bf16", "--quantize"] {
-        assert!(message.contains(part), "`{part}` is not in: {message}");
-    }
+    let with = |change: &dyn Fn(&mut (Dtype, Vec<usize>, Vec<u8>))| {
+        let mut tensors = tensors(&original);
+        change(tensors.get_mut(name).unwrap());
+        Folder::with_tensors(&original, &tensors)
+    };
+    let answer_of = |folder: &Folder| answer(&ModelPaths { llm: Some(folder.path()), ..paths.clone() });
+    let stored = answer(&paths);
+    assert_same("f32 that bf16 holds", &answer_of(&with(&widen)), &stored);
+
+    // Neither of two halves holds the other: both become f32.
+    let halves = |tensor: &mut (Dtype, Vec<usize>, Vec<u8>)| {
+        widen(tensor);
+        let values = tensor.2.as_chunks::<4>().0.iter().map(|b| f16::from_f32(f32::from_le_bytes(*b)));
+        tensor.2 = values.flat_map(f16::to_le_bytes).collect();
+        tensor.0 = Dtype::F16;
+    };
+    let single = with(&|tensor| {
+        halves(tensor);
+        widen(tensor);
+    });
+    assert_same("f16 beside bf16", &answer_of(&with(&halves)), &answer_of(&single));
+
     // Quantized on the way they are of one type, the same as if both had been bf16.
     let quantize = Some(Quantization::Q8);
-    let expected = answer(&ModelPaths { quantize, llm: Some(original), ..mixed.clone() });
-    assert_same("quantized on the way", &answer(&ModelPaths { quantize, ..mixed }), &expected);
+    let wide = with(&widen);
+    let mixed = ModelPaths { llm: Some(wide.path()), quantize, ..paths.clone() };
+    let expected = answer(&ModelPaths { quantize, ..paths.clone() });
+    assert_same("quantized on the way", &answer(&mixed), &expected);
+
+    // A stored one that is quantized beside one that is not has no common type.
+    let out = tempfile::tempdir().unwrap();
+    diffa::quantize::quantize(&original, out.path(), Quantization::Q8, &mut |_| ()).unwrap();
+    let mut quantized = tensors(out.path());
+    quantized.remove(&format!("{name}.q8_0")).unwrap();
+    quantized.insert(name.into(), tensors(&original)[name].clone());
+    let folder = Folder::with_tensors(&original, &quantized);
+    let paths = ModelPaths { llm: Some(folder.path()), ..paths };
+    let message = Diffa::load(&gpu(), &paths, &|_| Ok(())).err().unwrap().to_string();
+    for part in [name, "is not quantized", "blocks.1.ff_proj.weight", "is q8_0", "again"] {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! the end, whatever the file says about itself.
 
 mod folder;
+mod narrow;
 mod pickle;
 mod safetensors;
 mod stored;
@@ -18,12 +19,14 @@ use std::collections::btree_map::Entry as Slot;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::quant::QuantFormat;
 use folder::{Bytes, Folder};
+pub use narrow::Narrow;
 pub use stored::{StoredDtype, StoredTensor};
 
 /// The weight files a folder may have, in order of preference (that of Hugging Face transformers).
@@ -33,6 +36,9 @@ const LOOKED_FOR: [&str; 4] = [
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 ];
+
+/// Bytes of a tensor that are looked at between releases.
+const LOOK_BYTES: usize = 64 << 20;
 
 /// The weights of one folder.
 pub struct Checkpoint {
@@ -55,6 +61,8 @@ struct Shard {
 struct Entry {
     shard: usize,
     tensor: Found,
+    /// Found when first asked for.
+    narrow: OnceLock<Narrow>,
 }
 
 /// What a file reader reports of one tensor.
@@ -169,7 +177,7 @@ impl Checkpoint {
         for (name, tensor) in found {
             let (name, tensor) = unquantized(name, tensor).map_err(|reason| weights(&path, reason))?;
             match self.entries.entry(name) {
-                Slot::Vacant(slot) => _ = slot.insert(Entry { shard, tensor }),
+                Slot::Vacant(slot) => _ = slot.insert(Entry { shard, tensor, narrow: OnceLock::new() }),
                 Slot::Occupied(slot) => {
                     let other = self.shards[slot.get().shard].path.display();
                     return Err(weights(&path, format!("tensor `{}` is also in {other}", slot.key())));
@@ -251,7 +259,7 @@ impl Checkpoint {
     /// [`Error::Weights`] if there is no such tensor (with the most similar names there are), if its type
     /// is not a [`StoredDtype`], or if its compressed data is damaged.
     pub fn get(&self, name: &str) -> Result<StoredTensor<'_>> {
-        let Some((name, Entry { shard, tensor })) = self.entries.get_key_value(name) else {
+        let Some((name, Entry { shard, tensor, .. })) = self.entries.get_key_value(name) else {
             return Err(self.missing(name));
         };
         let Shard { path: file, bytes } = &self.shards[*shard];
@@ -272,12 +280,43 @@ impl Checkpoint {
         Ok(StoredTensor { name, dtype, shape: &tensor.shape, bytes, file })
     }
 
+    /// The types narrower than f32 that hold a dense tensor exactly. Of an f32 tensor it reads the values, once, up
+    /// to the first that needs f32; one of zeros alone is a placeholder and stays what it is.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::get`].
+    pub fn narrow(&self, name: &str) -> Result<Narrow> {
+        if let Some(known) = self.entries.get(name).and_then(|entry| entry.narrow.get()) {
+            return Ok(*known);
+        }
+        let stored = self.get(name)?;
+        let narrow = match stored.dtype {
+            StoredDtype::F32 => {
+                let (mut narrow, mut is_any) = (Narrow::ALL, false);
+                // Piece by piece, so that little of the file stays resident on behalf of a look.
+                for piece in stored.bytes.chunks(LOOK_BYTES) {
+                    let (fits, any) = Narrow::of_f32(piece);
+                    (narrow, is_any) = (narrow & fits, is_any | any);
+                    self.release(&stored);
+                    if narrow == Narrow::NONE {
+                        break;
+                    }
+                }
+                if is_any { narrow } else { Narrow::NONE }
+            }
+            StoredDtype::F16 => Narrow { f16: true, ..Narrow::NONE },
+            StoredDtype::BF16 => Narrow { bf16: true, ..Narrow::NONE },
+            StoredDtype::Quantized(_) => Narrow::NONE,
+        };
+        Ok(self.entries.get(name).map_or(narrow, |entry| *entry.narrow.get_or_init(|| narrow)))
+    }
+
     /// Checks that a tensor is there, has the given shape and an accepted type. Touches no data.
     ///
     /// # Errors
     /// [`Error::Weights`] otherwise.
     pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
-        let Some(Entry { shard, tensor }) = self.entries.get(name) else {
+        let Some(Entry { shard, tensor, .. }) = self.entries.get(name) else {
             return Err(self.missing(name));
         };
         let reason = match &tensor.kind {
@@ -305,7 +344,7 @@ impl Checkpoint {
     /// a checkpoint larger than memory tensor by tensor keeps at most one of them resident. The bytes stay
     /// valid: touching them again reads the file again. Does nothing where the system has no such call.
     pub fn release(&self, tensor: &StoredTensor<'_>) {
-        let Some(Entry { shard, tensor }) = self.entries.get(tensor.name) else { return };
+        let Some(Entry { shard, tensor, .. }) = self.entries.get(tensor.name) else { return };
         let range = match &tensor.place {
             Place::Range(range) => range,
             Place::View(view) => view.range(),

@@ -1,13 +1,16 @@
-//! How much device memory a model will need, from its files' headers alone.
+//! How much device memory a model will need, from its files' headers, and for f32 matrices from their values.
 
 use serde::Serialize;
 
-use crate::checkpoint::StoredDtype;
+use crate::checkpoint::{Checkpoint, StoredDtype};
 use crate::error::Result;
 use crate::model::config::{AdapterConfig, LladaConfig, TensorList, WhisperConfig};
 use crate::model::forward::Layout;
 use crate::model::llada::Quantization;
 use crate::model::source::{ModelPaths, Part};
+
+/// Tensors of two dimensions that are read as f32: positions, prompts and the mixing of layers.
+const NO_MATRIX: [&str; 3] = ["embed_positions", "layer_prompts", "layer_weights"];
 
 /// Bytes of one group of buffers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,9 +53,7 @@ impl MemoryPlan {
                 }
             };
             let quantize = paths.quantize.filter(|_| *part == Part::Llm);
-            plan.weights(name, &tensors, quantize, |tensor| {
-                checkpoint.get(&format!("{prefix}{tensor}")).map(|stored| stored.dtype)
-            })?;
+            plan.weights(name, &tensors, quantize, (&checkpoint, prefix))?;
         }
         if parts.contains(&Part::Whisper) {
             let config = paths.whisper_config()?;
@@ -78,13 +79,13 @@ impl MemoryPlan {
         }
     }
 
-    /// Matrices stay as stored or are quantized; vectors are widened to f32.
+    /// Matrices are quantized or take the narrowest type that holds them; what is no matrix is widened to f32.
     fn weights(
         &mut self,
         name: &'static str,
         tensors: &TensorList,
         quantize: Option<Quantization>,
-        dtype_of: impl Fn(&str) -> Result<StoredDtype>,
+        (checkpoint, prefix): (&Checkpoint, &str),
     ) -> Result<()> {
         for (tensor, shape) in tensors {
             let (rows, cols) = match shape.as_slice() {
@@ -92,13 +93,15 @@ impl MemoryPlan {
                 [len] => (1, *len),
                 [rows, inner @ ..] => (*rows, inner.iter().product::<usize>()),
             };
-            let stored = dtype_of(tensor)?;
+            let stored_name = format!("{prefix}{tensor}");
             let format = quantize.and_then(|q| q.of(tensor)).filter(|f| shape.len() == 2 && f.fits(cols));
-            let dtype = match (stored, format) {
-                (StoredDtype::Quantized(_), _) => stored,
+            let dtype = match (checkpoint.dtype(&stored_name), format) {
+                (Some(stored @ StoredDtype::Quantized(_)), _) => stored,
                 (_, Some(format)) => StoredDtype::Quantized(format),
-                _ if shape.len() == 1 => StoredDtype::F32,
-                _ => stored,
+                _ if shape.len() == 1 || NO_MATRIX.iter().any(|part| tensor.contains(part)) => {
+                    StoredDtype::F32
+                }
+                _ => checkpoint.narrow(&stored_name)?.dtype(),
             };
             self.add(name, dtype.to_string().to_lowercase(), (rows * dtype.row_bytes(cols)) as u64);
         }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::checkpoint::{Checkpoint, StoredDtype, StoredTensor};
+use crate::checkpoint::{Checkpoint, Narrow, StoredDtype, StoredTensor};
 use crate::error::{Error, Result};
 use crate::gpu::memory::Upload;
 use crate::gpu::{DType, Gpu, Matrix, Slab, Tensor};
@@ -19,8 +19,8 @@ pub type LoadProgress<'a> = &'a (dyn Fn(u64) -> Result<()> + Sync);
 /// Threads that load at a time: one waits for the disk while another takes bytes in.
 const LOADERS: usize = 4;
 
-/// Reads tensors of one checkpoint under a name prefix. Matrices keep their stored type; vectors are
-/// widened to f32 (exact for f16 and bf16).
+/// Reads tensors of one checkpoint under a name prefix. Matrices keep their stored type, or take the narrowest one
+/// that holds all their values exactly; vectors are widened to f32 (exact for f16 and bf16).
 #[derive(Clone)]
 pub struct WeightReader<'a> {
     gpu: &'a Gpu,
@@ -97,7 +97,7 @@ impl<'a> WeightReader<'a> {
 
     /// Matrices `(NAME, rows)` over the same `cols`, one below the other: their products are one.
     ///
-    /// Errors: those of [`WeightReader::matrix`], and matrices of different types.
+    /// Errors: those of [`WeightReader::matrix`], and matrices some of which are quantized.
     pub fn matrix_stack(&self, parts: &[(&str, usize)], cols: usize) -> Result<Matrix> {
         let shapes: Vec<[usize; 2]> = parts.iter().map(|(_, rows)| [*rows, cols]).collect();
         let parts: Vec<_> = parts.iter().zip(&shapes).map(|((name, _), shape)| (*name, &shape[..])).collect();
@@ -114,7 +114,8 @@ impl<'a> WeightReader<'a> {
         for (name, (_, shape)) in names.iter().zip(parts) {
             self.checkpoint.check(name, shape)?;
         }
-        let dtype = self.common_dtype(&names, cols)?;
+        let to = self.common_dtype(&names, cols)?;
+        let dtype = on_device(to);
         let rows: usize = parts.iter().map(|(_, shape)| shape[0]).sum();
         let name = parts.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("+");
         let mut matrix =
@@ -130,9 +131,8 @@ impl<'a> WeightReader<'a> {
         let stored = names.iter().map(|name| self.checkpoint.get(name)).collect::<Result<Vec<_>>>()?;
         for (first_row, n) in ranges {
             let pieces = rows_of(&stored, cols, first_row, first_row + n);
-            let quantized =
-                pieces.iter().map(|piece| piece.tensor().quantized(self.quantize?)).collect::<Vec<_>>();
-            let bytes = pieces.iter().zip(&quantized).map(|(piece, q)| q.as_deref().unwrap_or(piece.bytes));
+            let converted = pieces.iter().map(|piece| piece.converted(to)).collect::<Vec<_>>();
+            let bytes = pieces.iter().zip(&converted).map(|(piece, c)| c.as_deref().unwrap_or(piece.bytes));
             let bytes = bytes.collect::<Vec<_>>();
             let tensor = self.upload.borrow_mut().tensor(&matrix.name, dtype, &[n, cols], &bytes)?;
             // Slab by slab, so that no more of a 1 GB matrix stays resident in the file map than one slab.
@@ -142,28 +142,34 @@ impl<'a> WeightReader<'a> {
         Ok(matrix)
     }
 
-    /// The type on the device of matrices that are stacked.
-    fn common_dtype(&self, names: &[String], cols: usize) -> Result<DType> {
-        let dtype_of = |name: &String| match (self.checkpoint.dtype(name), self.quantize) {
-            (Some(StoredDtype::Quantized(format)), _) => DType::Q(format),
-            (_, Some(format)) if format.fits(cols) => DType::Q(format),
-            (Some(StoredDtype::F16), _) => DType::F16,
-            (Some(StoredDtype::BF16), _) => DType::Bf16,
-            (Some(StoredDtype::F32) | None, _) => DType::F32,
+    /// The type on the device of matrices that are stacked: the narrowest that holds all of them exactly.
+    fn common_dtype(&self, names: &[String], cols: usize) -> Result<StoredDtype> {
+        let format_of = |name: &String| match (self.checkpoint.dtype(name), self.quantize) {
+            (Some(StoredDtype::Quantized(format)), _) => Some(format),
+            (_, to) => to.filter(|format| format.fits(cols)),
         };
-        let dtype = names.first().map_or(DType::F32, dtype_of);
-        match names.iter().find(|name| dtype_of(name) != dtype) {
-            None => Ok(dtype),
-            Some(other) => Err(Error::Weights {
+        let format = names.first().and_then(format_of);
+        if let Some(other) = names.iter().find(|name| format_of(name) != format) {
+            let word = |format: Option<QuantFormat>| format.map_or("not quantized", QuantFormat::name);
+            return Err(Error::Weights {
                 path: self.checkpoint.file_of(other).to_path_buf(),
                 reason: format!(
-                    "`{other}` is {}, but `{}`, which is multiplied in one go with it, is {}; store both in one type, or load with --quantize q8",
-                    dtype_of(other).name(),
+                    "`{other}` is {}, but `{}`, which is multiplied in one go with it, is {}; quantize the whole model again",
+                    word(format_of(other)),
                     names[0],
-                    dtype.name()
+                    word(format)
                 ),
-            }),
+            });
         }
+        if let Some(format) = format {
+            return Ok(StoredDtype::Quantized(format));
+        }
+        let mut narrow: Option<Narrow> = None;
+        for name in names {
+            let its = self.checkpoint.narrow(name)?;
+            narrow = Some(narrow.map_or(its, |narrow| narrow & its));
+        }
+        Ok(narrow.map_or(StoredDtype::F32, Narrow::dtype))
     }
 
     /// The vector `NAME` of `len` elements, as f32.
@@ -233,6 +239,16 @@ impl<'a> WeightReader<'a> {
     }
 }
 
+/// The type of a matrix on the device whose values are of this type.
+fn on_device(dtype: StoredDtype) -> DType {
+    match dtype {
+        StoredDtype::F32 => DType::F32,
+        StoredDtype::F16 => DType::F16,
+        StoredDtype::BF16 => DType::Bf16,
+        StoredDtype::Quantized(format) => DType::Q(format),
+    }
+}
+
 /// Some rows of a stored tensor.
 struct Piece<'s> {
     stored: &'s StoredTensor<'s>,
@@ -244,6 +260,14 @@ impl Piece<'_> {
     fn tensor(&self) -> StoredTensor<'_> {
         let StoredTensor { name, dtype, file, .. } = *self.stored;
         StoredTensor { name, dtype, shape: &self.shape, bytes: Cow::Borrowed(self.bytes), file }
+    }
+
+    /// The rows in the type that they have on the device, or `None` if that is how they lie in the file.
+    fn converted(&self, to: StoredDtype) -> Option<Vec<u8>> {
+        match to {
+            StoredDtype::Quantized(format) => self.tensor().quantized(format),
+            dense => (self.stored.dtype != dense).then(|| self.tensor().in_dtype(dense).into_owned()),
+        }
     }
 }
 

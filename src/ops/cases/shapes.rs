@@ -37,7 +37,10 @@ const POSITIONS: usize = 1500;
 /// first. LLaDA's head is whole only with `whole_head`, otherwise an eighth of it.
 pub fn shapes(rows: &[usize], whole_head: bool) -> Vec<Shape> {
     let mut all = Vec::new();
-    products(&mut all, "whisper-small", POSITIONS, WHISPER, "weights_f32");
+    // Published as f32, loaded as the f16 that its numbers are.
+    for precision in ["weights_f16", "weights_f32"] {
+        products(&mut all, "whisper-small", POSITIONS, WHISPER, precision);
+    }
     attend(&mut all, "whisper-small", [POSITIONS, POSITIONS], 12, 64);
     for &n in rows {
         products(&mut all, "demo", n, DEMO, "weights_bf16");

@@ -142,9 +142,7 @@ impl MatmulVariant {
         match self {
             MatmulVariant::Shuffle { parts, .. }
             | MatmulVariant::Tile { parts }
-            | MatmulVariant::Coop { parts, .. } => {
-                parts == 1 || k / parts as usize >= PART_UNIT
-            }
+            | MatmulVariant::Coop { parts, .. } => parts == 1 || k / parts as usize >= PART_UNIT,
             MatmulVariant::Int8 { .. } => matches!(dtype, DType::Q(QuantFormat::Q8_0 | QuantFormat::Q4_0)),
             _ => true,
         }
