@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bench::Timer;
+use crate::bench::{Measurement, Timer};
 use crate::error::{Error, Result};
 use crate::files::replace;
 use crate::fnv::fnv1a;
@@ -72,17 +72,20 @@ impl<'a> Tuner<'a> {
         Ok(Tuner { gpu, timer: Timer::new(gpu)?, budget, allowed: allowed.to_vec() })
     }
 
-    /// Times every candidate of a work.
+    /// Times every candidate of a work, in turn; slow ones for less than the budget.
     ///
     /// Errors: device errors.
     pub fn measure(&self, work: Work) -> Result<Entry> {
-        let mut trials: Vec<Trial> = Vec::new();
-        for Candidate { variant, plan, runs } in work.plans(self.gpu, &self.allowed)? {
-            // Many drivers compile at the first dispatch.
-            plan.run(self.gpu)?;
-            let seconds = self.timer.measure(&plan, self.budget)?.seconds() / runs as f64;
-            trials.push(Trial { variant, seconds });
-        }
+        let candidates = work.plans(self.gpu, &self.allowed)?;
+        // Many drivers compile at the first dispatch.
+        candidates.iter().try_for_each(|candidate| candidate.plan.run(self.gpu))?;
+        let plans: Vec<_> = candidates.iter().map(|candidate| &candidate.plan).collect();
+        let measured = self.timer.compare(&plans, self.budget)?;
+        let trial = |(candidate, measured): (Candidate, Measurement)| Trial {
+            variant: candidate.variant,
+            seconds: measured.seconds() / candidate.runs as f64,
+        };
+        let mut trials: Vec<Trial> = candidates.into_iter().zip(measured).map(trial).collect();
         trials.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
         Ok(Entry { key: work.key(), trials, built_in: work.built_in(self.gpu.caps()) })
     }

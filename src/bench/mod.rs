@@ -25,8 +25,12 @@ use crate::ops::cases::{Case, Prepared};
 /// Replays that carry timestamps, at most.
 const MAX_TIMED: usize = 64;
 
-/// Samples taken of something, at least two and at most so many.
+/// Samples taken of something, at least and at most.
+const LEAST_SAMPLES: usize = 2;
 const MAX_SAMPLES: usize = 15;
+
+/// What takes so many times as long as the fastest is no rival of it.
+const BEHIND: f64 = 1.5;
 
 /// Seconds of one run by each clock there is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -178,15 +182,67 @@ impl Timer {
     /// Samples a plan for about `budget`, at least twice, after one run to warm up. A sample is as many runs as
     /// take a tenth of the budget.
     pub fn measure(&self, plan: &Plan, budget: Duration) -> Result<Measurement> {
-        let budget = budget.as_secs_f64();
-        let start = Instant::now();
-        let first = self.sample(plan, 1)?.wall.max(1e-6);
-        let n = (budget / 10.0 / first).clamp(1.0, 1000.0) as u32;
-        let mut samples = Vec::new();
-        while samples.len() < 2 || samples.len() < MAX_SAMPLES && start.elapsed().as_secs_f64() < budget {
-            samples.push(self.sample(plan, n)?);
+        let mut sampling = Sampling::new(self, plan, budget)?;
+        while sampling.wants_more() {
+            sampling.step()?;
         }
-        Ok(Measurement { samples, clock: self.clock, cost: plan.cost() })
+        Ok(sampling.measured)
+    }
+
+    /// The same for several plans in turn, sample by sample, so that a machine whose speed drifts does so for all of
+    /// them. Those that are well behind the fastest after two samples get no more.
+    pub fn compare(&self, plans: &[&Plan], budget: Duration) -> Result<Vec<Measurement>> {
+        let start = plans.iter().map(|plan| Sampling::new(self, plan, budget));
+        let mut all = start.collect::<Result<Vec<_>>>()?;
+        loop {
+            let fastest = all.iter().map(|s| s.measured.seconds()).fold(f64::INFINITY, f64::min);
+            let is_behind = |s: &Sampling<'_>| s.has_enough() && s.measured.seconds() > BEHIND * fastest;
+            let mut is_done = true;
+            for sampling in all.iter_mut().filter(|s| s.wants_more() && !is_behind(s)) {
+                sampling.step()?;
+                is_done = false;
+            }
+            if is_done {
+                return Ok(all.into_iter().map(|sampling| sampling.measured).collect());
+            }
+        }
+    }
+}
+
+/// A measurement under way.
+struct Sampling<'t> {
+    timer: &'t Timer,
+    plan: &'t Plan,
+    budget: f64,
+    /// Runs of one sample.
+    runs: u32,
+    spent: f64,
+    measured: Measurement,
+}
+
+impl<'t> Sampling<'t> {
+    /// Runs the plan once.
+    fn new(timer: &'t Timer, plan: &'t Plan, budget: Duration) -> Result<Sampling<'t>> {
+        let budget = budget.as_secs_f64();
+        let first = timer.sample(plan, 1)?.wall.max(1e-6);
+        let runs = (budget / 10.0 / first).clamp(1.0, 1000.0) as u32;
+        let measured = Measurement { samples: Vec::new(), clock: timer.clock, cost: plan.cost() };
+        Ok(Sampling { timer, plan, budget, runs, spent: first, measured })
+    }
+
+    fn has_enough(&self) -> bool {
+        self.measured.samples.len() >= LEAST_SAMPLES
+    }
+
+    fn wants_more(&self) -> bool {
+        !self.has_enough() || self.measured.samples.len() < MAX_SAMPLES && self.spent < self.budget
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let sample = self.timer.sample(self.plan, self.runs)?;
+        self.spent += sample.wall * f64::from(self.runs);
+        self.measured.samples.push(sample);
+        Ok(())
     }
 }
 
