@@ -30,10 +30,9 @@ fn score(q_at: u32, k_at: u32) -> f32 {
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups);
+    let i = linear_group(group);
     if (i >= params.n_q * params.n_heads) { return; }
     let row = i / params.n_heads;
     let head = i % params.n_heads;

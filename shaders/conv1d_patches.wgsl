@@ -14,10 +14,9 @@ struct Params { t_in: u32, t_out: u32, channels: u32, kernel: u32, stride: u32, 
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
+    let i = linear_group(group) * WG + lane;
     let width = params.channels * params.kernel;
     if (i >= params.t_out * width) { return; }
     let t = i / width;

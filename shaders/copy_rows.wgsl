@@ -13,10 +13,9 @@ struct Params { n_rows: u32, n_cols: u32, x_row0: u32, out_row0: u32 }
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
+    let i = linear_group(group) * WG + lane;
     if (i >= params.n_rows * params.n_cols) { return; }
     out[params.out_row0 * params.n_cols + i] = x[params.x_row0 * params.n_cols + i];
 }

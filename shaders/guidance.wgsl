@@ -13,10 +13,9 @@ struct Params { n_rows: u32, n_cols: u32, scale: f32 }
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
+    let i = linear_group(group) * WG + lane;
     let len = params.n_rows * params.n_cols;
     if (i >= len) { return; }
     let u = h[len + i];

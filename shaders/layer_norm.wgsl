@@ -16,10 +16,9 @@ struct Params { n_rows: u32, n_cols: u32, x_row0: u32, out_row0: u32, eps: f32 }
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = linear_group(group, n_groups);
+    let row = linear_group(group);
     if (row >= params.n_rows) { return; }
     let x_at = (params.x_row0 + row) * params.n_cols;
     let out_at = (params.out_row0 + row) * params.n_cols;

@@ -1,9 +1,11 @@
 // matmul_tile: out[out_row0 + r, col0 + c] = act(sum_k x[x_row0 + r, k] * w[c, k] + bias[col0 + c]) (+ out)
-// 64 x 64 outputs per workgroup of 16 x 16 lanes, 4 x 4 outputs per lane, operands staged in workgroup
-// memory 16 inner elements at a time (8 KiB). The shape for real GPUs. k must be a multiple of 8.
-// Dispatch: [ceil(slab_cols / 64), ceil(m / 64), ceil(k / k_part)].
-// @use epilogue
+// ROWS x 64 outputs per workgroup of 16 x 16 lanes, every 16th row and column for a lane, operands staged in
+// workgroup memory 32 inner elements at a time. The shape for real GPUs. k must be a multiple of 8.
+// Dispatch: [ceil(slab_cols / 64), ceil(m / ROWS), ceil(k / k_part)].
+// @use epilogue, tile
 // @slot weights
+
+const ROWS: u32 = 64u;
 
 struct Params {
     m: u32, n: u32, k: u32,           // rows, columns of `out`, inner length
@@ -20,12 +22,12 @@ struct Params {
 @group(0) @binding(3) var<storage, read>       bias: array<f32>;        // [n]
 @group(0) @binding(4) var<storage, read_write> out:  array<f32>;        // [.., n]
 
-const TILE: u32 = 64u;
-const K_STEP: u32 = 16u;
+const WG: u32 = 256u;
+const COLUMNS: u32 = 64u;
+const LANE_ROWS: u32 = ROWS / 16u;
 
-// Inner-major, so that a lane's four rows and four columns are one vec4 each.
-var<workgroup> x_tile: array<array<vec4<f32>, 16>, K_STEP>;
-var<workgroup> w_tile: array<array<vec4<f32>, 16>, K_STEP>;
+var<workgroup> x_tile: array<vec4<f32>, ROWS * 8u>;
+var<workgroup> w_tile: array<vec4<f32>, COLUMNS * 8u>;
 
 @compute @workgroup_size(16, 16)
 fn main(
@@ -33,48 +35,52 @@ fn main(
     @builtin(local_invocation_id) id: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row0 = group.y * TILE;
-    let first_col = group.x * TILE;
-    let k8 = params.k / 8u;
+    let row0 = group.y * ROWS;
+    let first_col = group.x * COLUMNS;
 
-    var acc: array<vec4<f32>, 4>;   // acc[r] = the lane's four columns of its row r
+    var acc: array<vec4<f32>, LANE_ROWS>;   // columns id.x, + 16, + 32, + 48 of rows id.y, + 16 ..
     let k_end = min((group.z + 1u) * params.k_part, params.k);
     for (var step = group.z * params.k_part; step < k_end; step += K_STEP) {
-        // 64 rows x 4 vec4 of x: one per lane.
-        let x_row = lane % TILE;
-        let x_quad = lane / TILE;
-        var xv = vec4<f32>(0.0);
-        if (step + x_quad * 4u < k_end) {
-            xv = x[(params.x_row0 + min(row0 + x_row, params.m - 1u)) * k8 * 2u + step / 4u + x_quad];
-        }
-        for (var i = 0u; i < 4u; i++) { x_tile[x_quad * 4u + i][x_row / 4u][x_row % 4u] = xv[i]; }
-        // 64 columns x 2 groups of eight weights: one for each lane of the first half.
-        if (lane < 2u * TILE) {
-            let w_col = lane % TILE;
-            let w_oct = lane / TILE;
-            var wv = Weights8(vec4<f32>(0.0), vec4<f32>(0.0));
-            if (step + w_oct * 8u < k_end) {
-                let col = min(first_col + w_col, params.slab_cols - 1u);
-                wv = weights8(row8(params.w_row0 + col, params.k), step / 8u + w_oct, params.k);
+        // Neighbouring lanes read on in a row. Past the end of k zeros; rows and columns past the end repeat the last
+        // one and are not stored.
+        for (var i = lane; i < ROWS * 8u; i += WG) {
+            let row = i / 8u;
+            let quad = i % 8u;
+            var value = vec4<f32>(0.0);
+            if (step + 4u * quad < k_end) {
+                value = x[(params.x_row0 + min(row0 + row, params.m - 1u)) * (params.k / 4u) + step / 4u + quad];
             }
-            for (var i = 0u; i < 4u; i++) {
-                w_tile[w_oct * 8u + i][w_col / 4u][w_col % 4u] = wv.lo[i];
-                w_tile[w_oct * 8u + 4u + i][w_col / 4u][w_col % 4u] = wv.hi[i];
-            }
+            x_tile[tile_at(row, quad)] = value;
         }
+        // 64 columns x 4 groups of eight weights: one for each lane.
+        let column = lane / 4u;
+        let oct = lane % 4u;
+        var weights = Weights8(vec4<f32>(0.0), vec4<f32>(0.0));
+        if (step + 8u * oct < k_end) {
+            let row = params.w_row0 + min(first_col + column, params.slab_cols - 1u);
+            weights = weights8(row8(row, params.k), step / 8u + oct, params.k);
+        }
+        w_tile[tile_at(column, 2u * oct)] = weights.lo;
+        w_tile[tile_at(column, 2u * oct + 1u)] = weights.hi;
         workgroupBarrier();
-        for (var k = 0u; k < K_STEP; k++) {
-            let a = x_tile[k][id.y];
-            let b = w_tile[k][id.x];
-            for (var r = 0u; r < 4u; r++) { acc[r] = fma(vec4<f32>(a[r]), b, acc[r]); }
+        for (var quad = 0u; quad < 8u; quad++) {
+            let columns = transpose(mat4x4<f32>(
+                w_tile[tile_at(id.x, quad)],
+                w_tile[tile_at(id.x + 16u, quad)],
+                w_tile[tile_at(id.x + 32u, quad)],
+                w_tile[tile_at(id.x + 48u, quad)],
+            ));
+            for (var r = 0u; r < LANE_ROWS; r++) {
+                acc[r] = tile_products(acc[r], x_tile[tile_at(id.y + 16u * r, quad)], columns);
+            }
         }
         workgroupBarrier();
     }
 
-    for (var r = 0u; r < 4u; r++) {
+    for (var r = 0u; r < LANE_ROWS; r++) {
         for (var c = 0u; c < 4u; c++) {
-            let row = row0 + id.y * 4u + r;
-            let col = first_col + id.x * 4u + c;
+            let row = row0 + id.y + 16u * r;
+            let col = first_col + id.x + 16u * c;
             if (row < params.m && col < params.slab_cols) {
                 if (params.k_part < params.k) {
                     out[(group.z * params.m + row) * params.slab_cols + col] = acc[r][c];

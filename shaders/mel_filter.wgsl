@@ -15,10 +15,9 @@ struct Params { n_frames: u32, n_mels: u32, n_bins: u32 }
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
+    let i = linear_group(group) * WG + lane;
     if (i >= params.n_frames * params.n_mels) { return; }
     let power_at = (i / params.n_mels) * params.n_bins;
     let bank_at = (i % params.n_mels) * params.n_bins;

@@ -13,10 +13,9 @@ struct Params { len: u32 }
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
+    let i = linear_group(group) * WG + lane;
     if (i >= params.len) { return; }
     out[i] = x[i];
 }

@@ -16,10 +16,9 @@ struct Params { len: u32, n_steps: u32 }
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
+    let i = linear_group(group) * WG + lane;
     if (i >= params.len) { return; }
     let a = vec4<f32>(x[i]);
     let b = 1.0 - a;

@@ -14,10 +14,9 @@ struct Params { n_targets: u32, n_prompts: u32, n_cols: u32 }
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
+    let i = linear_group(group) * WG + lane;
     if (i >= params.n_prompts * params.n_cols) { return; }
     let prompt = i / params.n_cols;
     let w_at = prompt * params.n_targets;

@@ -15,10 +15,9 @@ struct Params { n_rows: u32, n_cols: u32, row0: u32, eps: f32 }
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = linear_group(group, n_groups);
+    let row = linear_group(group);
     if (row >= params.n_rows) { return; }
     let at = (params.row0 + row) * params.n_cols;
     var sum_sq = 0.0;

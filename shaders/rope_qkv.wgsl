@@ -34,10 +34,9 @@ fn rotated(at: u32, turn: vec2<f32>) -> vec2<f32> {
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let r = row_group(group, n_groups);
+    let r = row_group(group);
     if (r >= params.n_rows) { return; }
     let head = params.first_head + group.x;
     let kv_head = (head - params.n_heads) % params.n_kv_heads;

@@ -14,10 +14,9 @@ struct Params { n_rows: u32, n_cols: u32 }
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = row_group(group, n_groups);
+    let row = row_group(group);
     let col = group.x * WG + lane;
     if (row >= params.n_rows || col >= params.n_cols) { return; }
     let at = row * 2u * params.n_cols + col;

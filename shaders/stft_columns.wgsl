@@ -38,10 +38,9 @@ fn store(frame: u32, n2: u32, k1: u32, re: f32, im: f32) {
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
+    let i = linear_group(group) * WG + lane;
     if (i >= params.n_frames * N2) { return; }
     let frame = i / N2;
     let n2 = i % N2;

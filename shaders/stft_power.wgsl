@@ -31,10 +31,9 @@ fn windowed(frame: u32, n: u32) -> f32 {
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let frame = linear_group(group, n_groups);
+    let frame = linear_group(group);
     if (frame >= params.n_frames) { return; }
     for (var n = lane; n <= HALF; n += WG) {
         let a = windowed(frame, n);

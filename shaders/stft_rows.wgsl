@@ -69,10 +69,9 @@ fn store_one(frame: u32, k1: u32, k: u32, z: vec2<f32>) {
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) n_groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = linear_group(group, n_groups) * WG + lane;
+    let i = linear_group(group) * WG + lane;
     if (i >= params.n_frames * K1) { return; }
     let frame = params.frame0 + i / K1;
     let k1 = i % K1;

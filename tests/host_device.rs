@@ -328,3 +328,19 @@ fn a_host_s_adapter_tells_what_its_device_does_not() {
         assert!(error.to_string().contains("requested from"), "{error}");
     }
 }
+
+#[test]
+fn a_device_that_goes_away_ends_in_an_error() {
+    let gpu = Gpu::open(&Default::default()).unwrap();
+    let diffa = Diffa::load(&gpu, &ModelPaths::default(), &|_| Ok(())).unwrap();
+    let samples = samples();
+    let clip = diffa.hear(&samples).unwrap();
+    gpu.device().destroy();
+    let hearing = diffa.hear(&samples).err().map(|e| e.to_string());
+    let asking =
+        diffa.ask(&clip, QUESTION, text::DEFAULT_SYSTEM, &DecodeOptions::new(2, 4, 4), |_, _| Ok(()));
+    let asking = asking.err().map(|e| e.to_string());
+    println!("{hearing:?}\n{asking:?}");
+    assert!(asking.is_some());
+    assert!(gpu.wait().is_err() || hearing.is_some(), "nothing tells that the device is gone");
+}

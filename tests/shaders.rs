@@ -9,7 +9,9 @@ use diffa::gpu::needs::Need;
 use diffa::gpu::shader::{compose, needs};
 use diffa::ops::REGISTRY;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
+use naga::{
+    AddressSpace, Block, Expression, Handle, Module, ScalarKind, Statement, StorageAccess, TypeInner,
+};
 
 fn parse(kernel: &Kernel, variant: &Variant) -> (Module, ModuleInfo) {
     let text = compose(kernel, variant).unwrap_or_else(|e| panic!("{} ({variant}): {e}", kernel.name));
@@ -137,6 +139,58 @@ fn kernels_stay_within_default_limits() {
 fn wgpu_default_limits() -> (u32, u32) {
     let limits = diffa::wgpu::Limits::default();
     (limits.max_compute_invocations_per_workgroup, limits.max_compute_workgroup_storage_size)
+}
+
+/// Metal and D3D may write a whole vector where WGSL stores one of its components, over what another lane has just
+/// stored beside it. Lanes share memory of workgroups and buffers, so there only whole vectors are stored.
+#[test]
+fn no_lane_stores_one_component_of_a_shared_vector() {
+    every_variant(|kernel, variant| {
+        let (module, info) = parse(kernel, variant);
+        let entry = module.entry_points.iter().enumerate();
+        let entries = entry.map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
+        let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+        for (function, info) in entries.chain(functions) {
+            for_each_store(&function.body, &mut |pointer| {
+                let (Expression::Access { base, .. } | Expression::AccessIndex { base, .. }) =
+                    function.expressions[pointer]
+                else {
+                    return;
+                };
+                let (is_vector, space) = match *info[base].ty.inner_with(&module.types) {
+                    TypeInner::Pointer { base, space } => {
+                        (matches!(module.types[base].inner, TypeInner::Vector { .. }), space)
+                    }
+                    TypeInner::ValuePointer { size, space, .. } => (size.is_some(), space),
+                    _ => return,
+                };
+                let is_shared = matches!(space, AddressSpace::WorkGroup | AddressSpace::Storage { .. });
+                assert!(!(is_vector && is_shared), "{} ({variant}) stores a component", kernel.name);
+            });
+        }
+    });
+}
+
+/// Calls `found` with the pointer of every store.
+fn for_each_store(block: &Block, found: &mut impl FnMut(Handle<Expression>)) {
+    for statement in block.iter() {
+        match statement {
+            Statement::Store { pointer, .. } => found(*pointer),
+            Statement::Block(block) => for_each_store(block, found),
+            Statement::If { accept, reject, .. } => {
+                for_each_store(accept, found);
+                for_each_store(reject, found);
+            }
+            Statement::Switch { cases, .. } => {
+                cases.iter().for_each(|case| for_each_store(&case.body, found));
+            }
+            Statement::Loop { body, continuing, .. } => {
+                for_each_store(body, found);
+                for_each_store(continuing, found);
+            }
+            _ => {}
+        }
+    }
 }
 
 #[test]

@@ -96,11 +96,11 @@ impl Gpu {
         }
         let bytes: &[u8] = bytemuck::cast_slice(data);
         let whole = bytes.len() / 4 * 4;
-        self.queue().write_buffer(&tensor.buffer, 0, &bytes[..whole]);
+        self.deferred(|| self.queue().write_buffer(&tensor.buffer, 0, &bytes[..whole]));
         if whole < bytes.len() {
             let mut word = [0u8; 4];
             word[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-            self.queue().write_buffer(&tensor.buffer, whole as u64, &word);
+            self.deferred(|| self.queue().write_buffer(&tensor.buffer, whole as u64, &word));
         }
     }
 
@@ -159,10 +159,11 @@ impl Gpu {
         Counters::add(&self.counters().maps, 1);
         Counters::add(&self.counters().mapped_bytes, bytes);
         let (sender, receiver) = std::sync::mpsc::channel();
-        staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+        let tell = move |result| {
             // The receiver is gone only if the caller returned early with an error.
             let _ = sender.send(result);
-        });
+        };
+        self.deferred(|| staging.map_async(wgpu::MapMode::Read, 0..bytes, tell));
         receiver
     }
 
@@ -177,7 +178,7 @@ impl Gpu {
         let fail = |message: String| Error::Gpu { doing: "reading back".into(), message };
         result.map_err(|e| fail(e.to_string()))?;
         take(&staging.get_mapped_range(0..bytes).map_err(|e| fail(e.to_string()))?);
-        staging.unmap();
+        self.deferred(|| staging.unmap());
         Ok(())
     }
 }
@@ -263,15 +264,16 @@ impl<'a> Upload<'a> {
                 view.slice(whole..).copy_from_slice(&word);
             }
         }
-        slot.buffer.unmap();
+        gpu.deferred(|| slot.buffer.unmap());
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(&slot.buffer, 0, &tensor.buffer, at, bytes);
         let index = gpu.submit(encoder);
         let (sender, receiver) = std::sync::mpsc::channel();
-        slot.buffer.map_async(wgpu::MapMode::Write, .., move |result| {
+        let tell = move |result| {
             // The receiver is gone only if the load ended early.
             let _ = sender.send(result);
-        });
+        };
+        gpu.deferred(|| slot.buffer.map_async(wgpu::MapMode::Write, .., tell));
         slot.busy = Some((index, receiver));
         Ok(())
     }
@@ -290,8 +292,7 @@ impl<'a> Upload<'a> {
         if let Some((index, mapped)) = slot.busy.take() {
             let fail = |message: String| Error::Gpu { doing: "uploading".into(), message };
             let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
-            self.gpu.device().poll(wait).map_err(|e| fail(e.to_string()))?;
-            self.gpu.check("uploading")?;
+            self.gpu.poll_device("uploading", wait)?;
             // The callback may run on another thread that polls the same device, a moment after this wait.
             let result = mapped.recv_timeout(MAP_TIMEOUT).unwrap_or(Err(wgpu::BufferAsyncError));
             result.map_err(|e| fail(e.to_string()))?;

@@ -20,6 +20,7 @@ pub mod tensor;
 pub mod timing;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -53,20 +54,38 @@ struct Inner {
     counters: Counters,
     flops_per_submit: AtomicU64,
     choices: RwLock<Choices>,
-    /// First error that no scope caught; set by the handlers of a device we own.
+    /// The first error of a call without a result.
     failure: Arc<Mutex<Option<Failure>>>,
 }
 
-/// An error that no scope caught.
+/// What went wrong in a call that has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Lost,
+    OutOfMemory,
+    Other,
+}
+
+/// An error that nobody has been told of yet.
 #[derive(Debug, Clone)]
 struct Failure {
-    is_lost: bool,
+    trouble: Trouble,
     message: String,
 }
 
 impl Failure {
-    fn keep(slot: &Mutex<Option<Failure>>, is_lost: bool, message: String) {
-        slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Failure { is_lost, message });
+    /// Keeps the first failure for [`Gpu::check`].
+    fn keep(self, slot: &Mutex<Option<Failure>>) {
+        slot.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(self);
+    }
+
+    fn into_error(self, doing: &str) -> Error {
+        let (doing, message) = (doing.to_string(), self.message);
+        match self.trouble {
+            Trouble::Lost => Error::DeviceLost { doing, message },
+            Trouble::OutOfMemory => Error::OutOfMemory { doing, message },
+            Trouble::Other => Error::Gpu { doing, message },
+        }
     }
 }
 
@@ -120,12 +139,14 @@ impl Gpu {
         let gpu = Gpu::adopt(device, queue, reason, Some(adapter))?;
         let slot = gpu.inner.failure.clone();
         gpu.device().on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            Failure::keep(&slot, false, error.to_string());
+            let is_memory = matches!(error, wgpu::Error::OutOfMemory { .. });
+            let trouble = if is_memory { Trouble::OutOfMemory } else { Trouble::Other };
+            Failure { trouble, message: error.to_string() }.keep(&slot);
         }));
         let slot = gpu.inner.failure.clone();
         gpu.device().set_device_lost_callback(move |why, message| {
             if why != wgpu::DeviceLostReason::Destroyed {
-                Failure::keep(&slot, true, message);
+                Failure { trouble: Trouble::Lost, message }.keep(&slot);
             }
         });
         Ok(gpu)
@@ -258,53 +279,76 @@ impl Gpu {
         Ok(self.inner.unused.get_or_init(|| tensor).clone())
     }
 
-    /// Runs `work` inside error scopes, so that device errors come back as [`Error::Gpu`] and never
-    /// reach a host's handler.
-    pub(crate) fn scoped<T>(&self, doing: &str, work: impl FnOnce() -> T) -> Result<T> {
+    /// Runs `work` inside error scopes: no error of it reaches a host's handler.
+    fn watched<T>(&self, work: impl FnOnce() -> T) -> (T, Option<Failure>) {
         let validation = self.device().push_error_scope(wgpu::ErrorFilter::Validation);
         let memory = self.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let value = work();
-        let memory = pollster::block_on(memory.pop());
-        let validation = pollster::block_on(validation.pop());
-        let doing = doing.to_string();
-        match (memory, validation) {
-            (Some(error), _) => Err(Error::OutOfMemory { doing, message: error.to_string() }),
-            (None, Some(error)) => Err(Error::Gpu { doing, message: error.to_string() }),
-            (None, None) => Ok(value),
+        let memory = pollster::block_on(memory.pop()).map(|e| (Trouble::OutOfMemory, e));
+        let validation = pollster::block_on(validation.pop()).map(|e| (Trouble::Other, e));
+        let failure = memory.or(validation);
+        (value, failure.map(|(trouble, error)| Failure { trouble, message: error.to_string() }))
+    }
+
+    /// Runs `work`, whose device errors come back as [`Error::Gpu`] or [`Error::OutOfMemory`].
+    pub(crate) fn scoped<T>(&self, doing: &str, work: impl FnOnce() -> T) -> Result<T> {
+        match self.watched(work) {
+            (value, None) => Ok(value),
+            (_, Some(failure)) => Err(failure.into_error(doing)),
         }
     }
 
-    /// The first error that reached no scope, if any (device lost, for example).
-    pub(crate) fn check(&self, doing: &str) -> Result<()> {
-        match self.inner.failure.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            Some(Failure { is_lost: true, message }) => {
-                Err(Error::DeviceLost { doing: doing.into(), message })
-            }
-            Some(Failure { message, .. }) => Err(Error::Gpu { doing: doing.into(), message }),
-            None => Ok(()),
+    /// Runs `work` that nobody waits for: its device errors come back from the next [`Gpu::check`].
+    pub(crate) fn deferred<T>(&self, work: impl FnOnce() -> T) -> T {
+        let (value, failure) = self.watched(work);
+        if let Some(failure) = failure {
+            failure.keep(&self.inner.failure);
         }
+        value
+    }
+
+    /// The first error of calls without a result, if any: told once, but a lost device stays lost.
+    pub(crate) fn check(&self, doing: &str) -> Result<()> {
+        let mut slot = self.inner.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = match &*slot {
+            Some(lost) if lost.trouble == Trouble::Lost => Some(lost.clone()),
+            _ => slot.take(),
+        };
+        failure.map_or(Ok(()), |failure| Err(failure.into_error(doing)))
     }
 
     /// Submits finished commands and counts the submit.
     pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
         Counters::add(&self.inner.counters.submits, 1);
-        self.queue().submit([encoder.finish()])
+        self.deferred(|| self.queue().submit([encoder.finish()]))
     }
 
     /// Blocks until everything submitted so far is done.
     pub fn wait(&self) -> Result<()> {
-        self.device()
-            .poll(wgpu::PollType::wait_indefinitely())
-            .map_err(|e| Error::Gpu { doing: "waiting for the device".into(), message: e.to_string() })?;
-        self.check("waiting for the device")
+        self.poll_device("waiting for the device", wgpu::PollType::wait_indefinitely())
     }
 
     /// Lets finished work call back, without waiting for any.
     pub(crate) fn poll(&self) -> Result<()> {
-        self.device()
-            .poll(wgpu::PollType::Poll)
-            .map_err(|e| Error::Gpu { doing: "polling the device".into(), message: e.to_string() })?;
-        self.check("polling the device")
+        self.poll_device("polling the device", wgpu::PollType::Poll)
+    }
+
+    /// Polls the device, then checks.
+    pub(crate) fn poll_device(&self, doing: &str, how: wgpu::PollType) -> Result<()> {
+        // wgpu panics when a wait finds that the device was lost (a watchdog's reset shows first there).
+        match catch_unwind(AssertUnwindSafe(|| self.device().poll(how))) {
+            Ok(polled) => {
+                self.check(doing)?;
+                let fail = |e: wgpu::PollError| Error::Gpu { doing: doing.into(), message: e.to_string() };
+                polled.map(|_| ()).map_err(fail)
+            }
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let message = text.unwrap_or_else(|| "the device failed while it was waited for".into());
+                Failure { trouble: Trouble::Lost, message }.keep(&self.inner.failure);
+                self.check(doing)
+            }
+        }
     }
 
     /// What `kernel` in `variant` needs and this device lacks.

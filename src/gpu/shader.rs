@@ -39,6 +39,7 @@ fragments!(
     "scales",
     "shuffle",
     "shuffle_block",
+    "tile",
     "weights_q8",
     "weights_q4",
     "noise_none",

@@ -194,9 +194,9 @@ fn slab_product(
                 plan.dispatch(&MATMUL_SHUFFLE, variant, params, &bindings, grid, cost)?;
             }
         }
-        MatmulVariant::Tile { .. } => {
-            let grid = Grid::over_rows(slab_cols.div_ceil(64), m, 64).deep(parts);
-            plan.dispatch(&MATMUL_TILE, weights, params, &bindings, grid, cost)?;
+        MatmulVariant::Tile { rows, .. } => {
+            let grid = Grid::over_rows(slab_cols.div_ceil(64), m, rows as usize).deep(parts);
+            plan.dispatch(&MATMUL_TILE, weights.with("ROWS", rows), params, &bindings, grid, cost)?;
         }
         MatmulVariant::Gemv { mr, subgroups } => {
             let grid = Grid::over_rows(slab_cols.div_ceil(GEMV_COLUMNS), m, mr as usize);

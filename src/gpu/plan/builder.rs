@@ -226,7 +226,7 @@ impl PlanBuilder {
                 mapped_at_creation: false,
             })
         })?;
-        gpu.queue().write_buffer(&params, 0, &self.params);
+        gpu.deferred(|| gpu.queue().write_buffer(&params, 0, &self.params));
         self.pending.iter().map(|pending| self.freeze_step(pending, &params)).collect()
     }
 

@@ -40,6 +40,9 @@ impl Grid {
 /// Workgroups per dimension allowed everywhere (WebGPU's default limit).
 pub(super) const MAX_GROUPS: u32 = 65_535;
 
+/// Width of folded grids, `FOLD` of `shaders/lib/grid.wgsl`.
+const FOLD: u32 = 32_768;
+
 /// Folds a linear number of workgroups into x and y. Kernels undo it with `linear_group()` of
 /// `lib/grid.wgsl` and ignore the surplus.
 pub(crate) fn linear_grid(groups: usize) -> Grid {
@@ -47,8 +50,7 @@ pub(crate) fn linear_grid(groups: usize) -> Grid {
     if groups <= MAX_GROUPS {
         return [groups, 1, 1].into();
     }
-    let rows = groups.div_ceil(MAX_GROUPS);
-    [groups.div_ceil(rows), rows, 1].into()
+    [FOLD, groups.div_ceil(FOLD), 1].into()
 }
 
 /// `columns` groups in x for each of `rows` rows, which are folded into y and z. Kernels undo it with `row_group()`
@@ -60,14 +62,16 @@ pub(crate) fn row_grid(columns: usize, rows: usize) -> Grid {
 
 #[cfg(test)]
 mod tests {
-    use super::linear_grid;
+    use super::{FOLD, linear_grid};
 
     #[test]
     fn grids_fold_and_cover() {
         for groups in [0, 1, 65_535, 65_536, 196_608, 1_000_001] {
             let [x, y, z] = linear_grid(groups).groups;
             assert!(x as usize * y as usize >= groups && x <= 65_535 && y <= 65_535 && z == 1);
-            assert!((x as usize * y as usize) < groups + y as usize + 1);
+            assert!((x as usize * y as usize) < groups + FOLD as usize);
+            assert!(y <= 1 || x == FOLD);
         }
+        assert!(include_str!("../../../shaders/lib/grid.wgsl").contains(&format!("FOLD: u32 = {FOLD}u;")));
     }
 }

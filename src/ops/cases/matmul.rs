@@ -107,7 +107,7 @@ fn blocking(kernel: &Kernel, variant: &Variant) -> MatmulVariant {
     match kernel.name {
         "matmul_direct" => MatmulVariant::Direct { mr: number("MR"), nr: number("NR") },
         "matmul_shuffle" => MatmulVariant::Shuffle { groups: number("GROUPS"), parts: 1 },
-        "matmul_tile" => MatmulVariant::Tile { parts: 1 },
+        "matmul_tile" => MatmulVariant::Tile { rows: number("ROWS"), parts: 1 },
         "matmul_gemv" => MatmulVariant::Gemv {
             mr: number("MR"),
             subgroups: variant.fragments.contains(&"reduce_subgroup"),
@@ -211,8 +211,8 @@ fn split_cases() -> Vec<Case> {
     vec![
         shuffle("k in 2", 2, "weights_q4"),
         shuffle("k in 4", 4, "weights_bf16"),
-        sum("tile, k in 2", MatmulVariant::Tile { parts: 2 }, "weights_bf16").bench(false),
-        sum("tile, k in 4", MatmulVariant::Tile { parts: 4 }, "weights_f32"),
+        sum("tile, k in 2", MatmulVariant::Tile { rows: 64, parts: 2 }, "weights_bf16").bench(false),
+        sum("tile, k in 4", MatmulVariant::Tile { rows: 16, parts: 4 }, "weights_f32"),
         Case { more_needs: coop_needs(8).to_vec(), ..sum("coop, k in 2", coop(2), "weights_f32") },
     ]
 }

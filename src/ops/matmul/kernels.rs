@@ -39,12 +39,12 @@ kernel! {
 }
 
 kernel! {
-    /// out = act(x W^T + bias) (+ out): 64 x 64 tiles staged in workgroup memory, also over a part of k
+    /// out = act(x W^T + bias) (+ out): ROWS x 64 tiles staged in workgroup memory, also over a part of k
     MATMUL_TILE = "matmul_tile" {
         params: MatmulParams,
         bindings: [read x, read w, read bias, write out],
         slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
-        consts: [],
+        consts: [ROWS: 64 | 32 | 16],
     }
 }
 

@@ -26,8 +26,10 @@ pub enum MatmulVariant {
         /// Dispatches that share the inner length, one after another: the activations of each stay in a cache.
         parts: u32,
     },
-    /// 64 x 64 tiles in workgroup memory.
+    /// `rows x 64` tiles in workgroup memory.
     Tile {
+        /// Rows of a tile.
+        rows: u32,
         /// Workgroups that share the inner length.
         parts: u32,
     },
@@ -58,6 +60,9 @@ pub enum MatmulVariant {
     },
 }
 
+/// Rows of the tiles in workgroup memory.
+const TILE_ROWS: [u32; 3] = [16, 32, 64];
+
 /// Shares of the inner length are multiples of this.
 const PART_UNIT: usize = 32;
 
@@ -86,9 +91,10 @@ impl MatmulVariant {
             if rows <= 4 {
                 return MatmulVariant::Gemv { mr: 4, subgroups: Need::Subgroup.is_met(caps) };
             }
-            let groups = rows.div_ceil(64) * n.div_ceil(64);
+            let tile = TILE_ROWS.into_iter().find(|tile| rows <= *tile as usize).unwrap_or(64);
+            let groups = rows.div_ceil(tile as usize) * n.div_ceil(64);
             let parts = [8, 4, 2].into_iter().find(|p| groups * p <= ENOUGH_GROUPS && k / p >= 512);
-            return MatmulVariant::Tile { parts: parts.unwrap_or(1) as u32 };
+            return MatmulVariant::Tile { rows: tile, parts: parts.unwrap_or(1) as u32 };
         }
         // A recent Mesa makes less of eight rows by shuffles than of plain blocks.
         if Need::Subgroup8.is_met(caps) && !(caps.is_recent_lavapipe() && rows <= 8) {
@@ -110,7 +116,9 @@ impl MatmulVariant {
         all.extend([(16, 4), (32, 4)].map(|(mr, nr)| Direct { mr, nr }));
         all.extend([1, 2, 4].map(|groups| Shuffle { groups, parts: 1 }));
         all.extend([2, 4].map(|parts| Shuffle { groups: 4, parts }));
-        all.extend([1, 2, 4, 8].map(|parts| Tile { parts }));
+        for rows in TILE_ROWS {
+            all.extend([1, 2, 4, 8].map(|parts| Tile { rows, parts }));
+        }
         for subgroups in [false, true] {
             all.extend([1, 4].map(|mr| Gemv { mr, subgroups }));
         }
@@ -141,7 +149,7 @@ impl MatmulVariant {
         }
         match self {
             MatmulVariant::Shuffle { parts, .. }
-            | MatmulVariant::Tile { parts }
+            | MatmulVariant::Tile { parts, .. }
             | MatmulVariant::Coop { parts, .. } => parts == 1 || k / parts as usize >= PART_UNIT,
             MatmulVariant::Int8 { .. } => matches!(dtype, DType::Q(QuantFormat::Q8_0 | QuantFormat::Q4_0)),
             _ => true,
@@ -168,11 +176,17 @@ impl MatmulVariant {
                 (groups == 1 || rows > 4 * groups as usize)
                     && (parts == 1 || k / parts as usize >= LEAST_CACHED_PART)
             }
-            MatmulVariant::Tile { parts: 1 } => true,
+            // No smaller tiles than half of the rows, and on software adapters, which win nothing by them, one size.
+            MatmulVariant::Tile { rows: tile, .. }
+                if tile < 64 && (caps.is_software() || rows > 2 * tile as usize) =>
+            {
+                false
+            }
             // Software adapters have few cores to share the inner length.
-            MatmulVariant::Tile { parts } | MatmulVariant::Coop { parts, .. } if parts > 1 => {
+            MatmulVariant::Tile { parts, .. } | MatmulVariant::Coop { parts, .. } if parts > 1 => {
+                let tile = if let MatmulVariant::Tile { rows, .. } = *variant { rows as usize } else { 64 };
                 !caps.is_software()
-                    && rows.div_ceil(64) * n.div_ceil(64) < ENOUGH_GROUPS
+                    && rows.div_ceil(tile) * n.div_ceil(64) < ENOUGH_GROUPS
                     && k / parts as usize >= 512
             }
             MatmulVariant::Gemv { mr, .. } => rows <= 2 * mr as usize,
@@ -212,7 +226,7 @@ impl MatmulVariant {
     pub(crate) fn k_part(self, k: usize) -> usize {
         match self {
             MatmulVariant::Shuffle { parts, .. }
-            | MatmulVariant::Tile { parts }
+            | MatmulVariant::Tile { parts, .. }
             | MatmulVariant::Coop { parts, .. }
                 if parts > 1 =>
             {
@@ -224,7 +238,7 @@ impl MatmulVariant {
 
     /// True if parts of the inner length are computed side by side, their sums added by a dispatch of its own.
     pub(crate) fn has_partial_sums(self) -> bool {
-        matches!(self, MatmulVariant::Tile { parts: 2.. } | MatmulVariant::Coop { parts: 2.., .. })
+        matches!(self, MatmulVariant::Tile { parts: 2.., .. } | MatmulVariant::Coop { parts: 2.., .. })
     }
 
     /// The same with the whole inner length in every dispatch, where sums have to be whole before they are stored.
@@ -248,8 +262,8 @@ impl fmt::Display for MatmulVariant {
                 write!(f, "shuffle {}x4", 8 * groups)?;
                 in_parts(f, parts)
             }
-            MatmulVariant::Tile { parts } => {
-                f.write_str("tile")?;
+            MatmulVariant::Tile { rows, parts } => {
+                write!(f, "tile {rows}x64")?;
                 in_parts(f, parts)
             }
             MatmulVariant::Gemv { mr, subgroups } => {
