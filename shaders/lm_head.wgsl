@@ -2,7 +2,7 @@
 //   to (best perturbed logit, its id, its plain logit, the second best) and (max, sum of exp(logit - max)).
 // The logits themselves are never stored. Ties go to the lower id. Rows are the candidate rows of the
 // current block, still-masked ones first; a workgroup without a live row returns at once.
-// Dispatch per slab: [ceil(slab_rows / (64 NR)), ceil(n_rows / MR), 1]. k must be a multiple of 8.
+// Dispatch per slab, or part of one from group0 on: [ceil(slab_rows / (64 NR)), ceil(n_rows / MR), 1]. k must be a multiple of 8.
 // @use head
 // @slot weights
 // @slot noise
@@ -14,6 +14,7 @@ struct Params {
     n_rows: u32, k: u32, vocab: u32,
     slab_rows: u32, first_id: u32,        // this slab's ids
     first_group: u32, n_groups: u32,      // this slab's place among the partial results of a row
+    group0: u32,                          // the dispatch's first group of ids of this slab
     block_length: u32, seed: u32, temperature: f32,
 }
 
@@ -32,7 +33,8 @@ var<workgroup> lanes: array<array<Partial, 64>, MR>;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row0 = group.y * MR;
     let k8 = select(0u, params.k / 8u, is_any_live(row0, MR));
-    let first_col = group.x * 64u * NR + lane;
+    let id_group = params.group0 + group.x;
+    let first_col = id_group * 64u * NR + lane;
     var w_at: array<u32, NR>;
     for (var c = 0u; c < NR; c++) { w_at[c] = row8(min(first_col + 64u * c, params.slab_rows - 1u), params.k); }
     var h_at: array<u32, MR>;
@@ -76,6 +78,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (lane < MR && row0 + lane < params.n_rows) {
         var all = lanes[lane][0];
         for (var i = 1u; i < 64u; i++) { all = merge(all, lanes[lane][i]); }
-        store_partial(row0 + lane, group.x, all);
+        store_partial(row0 + lane, id_group, all);
     }
 }

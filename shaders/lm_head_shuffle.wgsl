@@ -1,6 +1,6 @@
 // lm_head_shuffle: as lm_head, for software adapters whose lanes can exchange values: 8 GROUPS rows x 4 ids per lane,
 //   rows read by one lane each and passed on by shuffles.
-// Dispatch per slab: [ceil(slab_rows / 256), ceil(n_rows / (8 GROUPS)), 1]. k must be a multiple of 8.
+// Dispatch per slab, or part of one from group0 on: [ceil(slab_rows / 256), ceil(n_rows / (8 GROUPS)), 1]. k must be a multiple of 8.
 // @use head, shuffle_block
 // @slot weights
 // @slot noise
@@ -11,6 +11,7 @@ struct Params {
     n_rows: u32, k: u32, vocab: u32,
     slab_rows: u32, first_id: u32,        // this slab's ids
     first_group: u32, n_groups: u32,      // this slab's place among the partial results of a row
+    group0: u32,                          // the dispatch's first group of ids of this slab
     block_length: u32, seed: u32, temperature: f32,
 }
 
@@ -36,7 +37,8 @@ fn row_at(row0: u32, g: u32, lane: u32) -> u32 {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row0 = group.y * 8u * GROUPS;
     let k8 = select(0u, params.k / 8u, is_any_live(row0, 8u * GROUPS));
-    let first_col = group.x * 256u + lane;
+    let id_group = params.group0 + group.x;
+    let first_col = id_group * 256u + lane;
     let cols = vec4<u32>(first_col) + vec4<u32>(0u, 64u, 128u, 192u);
     let uses = uses_of(cols);
     let read = min(cols, vec4<u32>(params.slab_rows - 1u));
@@ -53,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (lane < 8u && row < params.n_rows) {
             var all = lanes[lane][0];
             for (var i = 1u; i < 64u; i++) { all = merge(all, lanes[lane][i]); }
-            store_partial(row, group.x, all);
+            store_partial(row, id_group, all);
         }
         workgroupBarrier();
     }

@@ -1,7 +1,7 @@
 // lm_head_tile: as lm_head, for real GPUs: 32 rows x 64 ids per workgroup, operands staged in workgroup memory 32
 //   inner elements at a time, so that neighbouring lanes read neighbouring weights, and these but once for 32 rows.
 // The 128 lanes are 8 x 16, with every eighth row and every 16th id each.
-// Dispatch per slab: [ceil(slab_rows / 64), ceil(n_rows / 32), 1]. k must be a multiple of 8.
+// Dispatch per slab, or part of one from group0 on: [ceil(slab_rows / 64), ceil(n_rows / 32), 1]. k must be a multiple of 8.
 // @use head, tile
 // @slot weights
 // @slot noise
@@ -14,6 +14,7 @@ struct Params {
     n_rows: u32, k: u32, vocab: u32,
     slab_rows: u32, first_id: u32,        // this slab's ids
     first_group: u32, n_groups: u32,      // this slab's place among the partial results of a row
+    group0: u32,                          // the dispatch's first group of ids of this slab
     block_length: u32, seed: u32, temperature: f32,
 }
 
@@ -33,7 +34,8 @@ var<workgroup> lanes: array<array<Partial, 16>, 8>;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row0 = group.y * ROWS;
-    let first_col = group.x * IDS;
+    let id_group = params.group0 + group.x;
+    let first_col = id_group * IDS;
     let y = lane / 16u;
     let x = lane % 16u;
     let k_end = select(0u, params.k, is_any_live(row0, ROWS));
@@ -86,7 +88,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (x == 0u && row < params.n_rows) {
             var all = lanes[y][0];
             for (var i = 1u; i < 16u; i++) { all = merge(all, lanes[y][i]); }
-            store_partial(row, group.x, all);
+            store_partial(row, id_group, all);
         }
         workgroupBarrier();
     }

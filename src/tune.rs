@@ -39,8 +39,11 @@ pub struct Trial {
 pub struct Entry {
     /// [`Work::key`].
     pub key: String,
-    /// All candidates, fastest first.
+    /// All candidates that ran, fastest first.
     pub trials: Vec<Trial>,
+    /// Candidates that the device refused, with its reasons.
+    #[serde(default)]
+    pub refused: Vec<(String, String)>,
     /// The built-in choice.
     pub built_in: String,
 }
@@ -72,22 +75,32 @@ impl<'a> Tuner<'a> {
         Ok(Tuner { gpu, timer: Timer::new(gpu)?, budget, allowed: allowed.to_vec() })
     }
 
-    /// Times every candidate of a work, in turn; slow ones for less than the budget.
+    /// Times every candidate of a work, in turn; slow ones for less than the budget. What the device refuses to
+    /// compile or to run is left out.
     ///
-    /// Errors: device errors.
+    /// Errors: a lost device, or too little memory for the operands.
     pub fn measure(&self, work: Work) -> Result<Entry> {
-        let candidates = work.plans(self.gpu, &self.allowed)?;
-        // Many drivers compile at the first dispatch.
-        candidates.iter().try_for_each(|candidate| candidate.plan.run(self.gpu))?;
-        let plans: Vec<_> = candidates.iter().map(|candidate| &candidate.plan).collect();
-        let measured = self.timer.compare(&plans, self.budget)?;
-        let trial = |(candidate, measured): (Candidate, Measurement)| Trial {
-            variant: candidate.variant,
-            seconds: measured.seconds() / candidate.runs as f64,
+        let (mut names, mut plans, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for Candidate { variant, plan, runs } in work.plans(self.gpu, &self.allowed)? {
+            // Many drivers compile at the first dispatch.
+            let ran = plan.and_then(|plan| plan.run(self.gpu).map(|()| plan));
+            match ran {
+                Ok(plan) => {
+                    names.push((variant, runs));
+                    plans.push(plan);
+                }
+                Err(lost @ Error::DeviceLost { .. }) => return Err(lost),
+                Err(error) => refused.push((variant, error.to_string())),
+            }
+        }
+        let measured = self.timer.compare(&plans.iter().collect::<Vec<_>>(), self.budget)?;
+        let trial = |((variant, runs), measured): ((String, usize), Measurement)| Trial {
+            variant,
+            seconds: measured.seconds() / runs as f64,
         };
-        let mut trials: Vec<Trial> = candidates.into_iter().zip(measured).map(trial).collect();
+        let mut trials: Vec<Trial> = names.into_iter().zip(measured).map(trial).collect();
         trials.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
-        Ok(Entry { key: work.key(), trials, built_in: work.built_in(self.gpu.caps()) })
+        Ok(Entry { key: work.key(), trials, refused, built_in: work.built_in(self.gpu.caps()) })
     }
 }
 

@@ -234,6 +234,30 @@ fn attentions_longer_than_a_submit_are_split_and_stay_the_same() {
 }
 
 #[test]
+fn products_and_heads_longer_than_a_submit_are_split_by_columns_and_stay_the_same() {
+    let gpu = Gpu::open(&AdapterChoice::default()).unwrap();
+    let mut split = BTreeSet::new();
+    let is_wide = |case: &Case| case.name.contains("demo ff_proj") || case.kernel.starts_with("lm_head");
+    for case in cases().into_iter().filter(|case| is_wide(case) && case.name.contains("demo")) {
+        if !lacking(&gpu, &case).is_empty() {
+            continue;
+        }
+        gpu.limit_submits(1e15, Duration::from_secs(1));
+        let whole = case.run(&gpu, 1).unwrap();
+        gpu.limit_submits(1e9, Duration::from_millis(1));
+        let parts = case.run(&gpu, 1).unwrap();
+        assert!(parts.kernels.len() > whole.kernels.len(), "{case}: {:?}", parts.kernels);
+        for (whole, parts) in whole.outputs.iter().zip(&parts.outputs) {
+            assert!(parts.guards_intact, "{case}");
+            assert_eq!(whole.words, parts.words, "{case}");
+        }
+        split.insert(case.kernel);
+    }
+    let expected = ["matmul_naive", "matmul_direct", "matmul_tile", "matmul_gemv", "lm_head", "lm_head_tile"];
+    assert!(split.is_superset(&expected.into()), "{split:?}");
+}
+
+#[test]
 fn decisions_agree_with_the_reference_on_random_states() {
     check_all(&gpu(), 2, (100..500).map(random_select));
 }

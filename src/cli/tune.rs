@@ -27,7 +27,7 @@ pub(super) struct TuneArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// Rows of the language model's forwards: a block, and whole sequences.
-    #[arg(long, value_delimiter = ',', value_name = "N,N..", default_value = "16,32,128,512")]
+    #[arg(long, value_delimiter = ',', value_name = "N,N..", default_value = "16,32,128,512,1024")]
     rows: Vec<usize>,
     /// Seconds to repeat each candidate for.
     #[arg(long, value_name = "S", default_value_t = 0.2)]
@@ -79,13 +79,16 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &TuneArgs) -> Result<(
     let mut stopped = Ok(());
     for work in all {
         // What is measured is kept, whatever happens.
-        stopped = interrupt::check();
-        if stopped.is_err() {
-            break;
+        match interrupt::check().and_then(|()| tuner.measure(work)) {
+            Ok(entry) => {
+                tuning.insert(entry.clone());
+                found.push(entry);
+            }
+            Err(error) => {
+                stopped = Err(error);
+                break;
+            }
         }
-        let entry = tuner.measure(work)?;
-        tuning.insert(entry.clone());
-        found.push(entry);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -101,6 +104,9 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &TuneArgs) -> Result<(
                 "{:<40} {name:<16} {ms:>9.2} ms   {gain:.2}x of built-in {}",
                 entry.key, entry.built_in
             ))?;
+            for (variant, reason) in &entry.refused {
+                term.note(&format!("{}: {variant} is left out: {reason}", entry.key));
+            }
         }
         terminal::print(&format!("kept in {}", path.display()))?;
     }

@@ -81,22 +81,23 @@ pub struct Caps {
     pub limits: wgpu::Limits,
     /// Features enabled on the device.
     pub features: wgpu::Features,
-    /// The adapter's own memory, where the backend tells and the device is not a host's.
+    /// The adapter's own memory, where the backend tells and the adapter is known ([`crate::Gpu::from_wgpu_on`]).
     pub memory_bytes: Option<u64>,
     /// Edges (8, 16) of the square cooperative matrices with f16 factors and f32 sums that shaders may use.
-    /// Empty for a host's device: only the adapter knows them.
+    /// Empty for a host's device whose adapter is not known.
     pub cooperative_edges: Vec<u32>,
 }
 
 impl Caps {
     /// Of a device that [`crate::Gpu::open`] would open on the adapter.
     pub fn of_adapter(adapter: &wgpu::Adapter) -> Caps {
+        let cooperative_edges = adapter::cooperative_edges(adapter);
         Caps {
-            info: adapter.get_info(),
+            info: with_known_subgroups(adapter.get_info(), &cooperative_edges),
             limits: Requirements::wanted_limits(adapter),
             features: Requirements::wanted_features(adapter),
             memory_bytes: adapter::memory_bytes(adapter),
-            cooperative_edges: adapter::cooperative_edges(adapter),
+            cooperative_edges,
         }
     }
 
@@ -152,6 +153,14 @@ impl Caps {
             _ => 50_000_000_000,
         }
     }
+}
+
+/// On Metal wgpu reports subgroups of 4 to 64 lanes whatever the device; those with matrix units have 32.
+pub(super) fn with_known_subgroups(info: wgpu::AdapterInfo, cooperative_edges: &[u32]) -> wgpu::AdapterInfo {
+    if info.backend != wgpu::Backend::Metal || cooperative_edges.is_empty() {
+        return info;
+    }
+    wgpu::AdapterInfo { subgroup_min_size: 32, subgroup_max_size: 32, ..info }
 }
 
 /// One line about an adapter: name, backend, kind, driver.

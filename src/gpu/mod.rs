@@ -183,15 +183,14 @@ impl Gpu {
     ) -> Result<Gpu> {
         let (info, limits, features) = (device.adapter_info(), device.limits(), device.features());
         let has_cooperative = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        let cooperative_edges: Vec<u32> =
+            adapter.filter(|_| has_cooperative).map(adapter::cooperative_edges).unwrap_or_default();
         let caps = Caps {
-            info,
+            info: caps::with_known_subgroups(info, &cooperative_edges),
             limits,
             features,
             memory_bytes: adapter.and_then(adapter::memory_bytes),
-            cooperative_edges: adapter
-                .filter(|_| has_cooperative)
-                .map(adapter::cooperative_edges)
-                .unwrap_or_default(),
+            cooperative_edges,
         };
         Requirements::check(&caps.limits)?;
         let assumed = caps.assumed_flops_per_submit();

@@ -14,7 +14,7 @@ kernel! {
     LM_HEAD = "lm_head" {
         params: LmHeadParams {
             n_rows: u32, k: u32, vocab: u32, slab_rows: u32, first_id: u32, first_group: u32, n_groups: u32,
-            block_length: u32, seed: u32, temperature: f32,
+            group0: u32, block_length: u32, seed: u32, temperature: f32,
         },
         bindings: [read h, read w, read state, read rows, read id_rules, read noise, write partials],
         slots: [
@@ -164,7 +164,10 @@ pub struct LmHead<'a> {
     pub noise: Noise<'a>,
 }
 
-/// Appends the head: one dispatch per slab, then the merge into `buffers.predictions`.
+/// Groups of ids that a dispatch covers at least.
+const LEAST_GROUPS: usize = 2;
+
+/// Appends the head: a dispatch per slab, or several where one would be long, then the merge into `buffers.predictions`.
 pub fn lm_head(plan: &mut PlanBuilder, args: LmHead<'_>, buffers: &LmHeadBuffers) -> Result<()> {
     let LmHead { hidden, n_rows, weight, .. } = args;
     hidden.expect_rows("lm_head", n_rows, weight.cols)?;
@@ -196,15 +199,27 @@ pub fn lm_head(plan: &mut PlanBuilder, args: LmHead<'_>, buffers: &LmHeadBuffers
             first_id: slab.first_row as u32,
             first_group: first_group as u32,
             n_groups: buffers.n_groups as u32,
+            group0: 0,
             block_length: args.block_length as u32,
             seed,
             temperature,
         };
-        let slab_groups = slab_rows.div_ceil(buffers.variant.ids_per_group());
-        let grid = Grid::over_rows(slab_groups, n_rows, buffers.variant.rows_per_group());
-        let cost = Cost { flops: 2 * (n_rows * slab_rows * k) as u64, bytes: slab.tensor.byte_len() };
+        let ids = buffers.variant.ids_per_group();
+        let slab_groups = slab_rows.div_ceil(ids);
+        let flops_per_group = 2 * (n_rows * ids * k) as u64;
+        let step = plan.columns_per_dispatch(slab_groups, flops_per_group, LEAST_GROUPS);
         let bindings = [hidden, &slab.tensor, args.state, args.rows, args.id_rules, noise, &buffers.partials];
-        plan.dispatch(kernel, chosen.clone(), params, &bindings, grid, cost)?;
+        for group0 in (0..slab_groups).step_by(step) {
+            let groups = step.min(slab_groups - group0);
+            let n_ids = (groups * ids).min(slab_rows - group0 * ids);
+            let cost = Cost {
+                flops: 2 * (n_rows * n_ids * k) as u64,
+                bytes: weight.dtype.bytes(&[n_ids, k]) as u64,
+            };
+            let params = LmHeadParams { group0: group0 as u32, ..params };
+            let grid = Grid::over_rows(groups, n_rows, buffers.variant.rows_per_group());
+            plan.dispatch(kernel, chosen.clone(), params, &bindings, grid, cost)?;
+        }
         first_group += slab_groups;
     }
     let params = LmHeadMergeParams { n_groups: buffers.n_groups as u32 };

@@ -72,6 +72,9 @@ impl<'a> Matmul<'a> {
     }
 }
 
+/// Columns that a dispatch covers at least, enough for a few threads or small units.
+const LEAST_COLUMNS: usize = 256;
+
 /// Appends one product, a dispatch for each weight slab that has a part in it, with the variant that was measured best or built in.
 ///
 /// Errors: operand shapes that do not fit.
@@ -120,17 +123,21 @@ pub fn matmul_with(plan: &mut PlanBuilder, variant: MatmulVariant, args: Matmul<
         if columns == 0 {
             continue;
         }
-        let flops_per_row = 2 * (columns * weight.cols) as u64;
-        let step = plan.rows_per_dispatch(rows, flops_per_row, 64);
-        for row in (0..rows).step_by(step) {
-            let part = Matmul {
-                x_row0: args.x_row0 + row,
-                out_row0: args.out_row0 + row,
-                rows: step.min(rows - row),
-                columns: (from, from + columns),
-                ..args
-            };
-            slab_product(plan, variant, &part, slab, bias.unwrap_or(&unused))?;
+        // Columns first: each weight is then read by few dispatches.
+        let flops = 2 * (rows * weight.cols) as u64;
+        let columns_step = plan.columns_per_dispatch(columns, flops, LEAST_COLUMNS);
+        let rows_step = plan.rows_per_dispatch(rows, 2 * (columns_step * weight.cols) as u64, 64);
+        for column in (from..from + columns).step_by(columns_step) {
+            for row in (0..rows).step_by(rows_step) {
+                let part = Matmul {
+                    x_row0: args.x_row0 + row,
+                    out_row0: args.out_row0 + row,
+                    rows: rows_step.min(rows - row),
+                    columns: (column, (column + columns_step).min(from + columns)),
+                    ..args
+                };
+                slab_product(plan, variant, &part, slab, bias.unwrap_or(&unused))?;
+            }
         }
     }
     Ok(())

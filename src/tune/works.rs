@@ -10,15 +10,20 @@ use crate::ops::lm_head::{IdRules, LmHead, LmHeadBuffers, LmHeadVariant, Noise, 
 use crate::ops::matmul::{Matmul, MatmulVariant, matmul_with};
 use crate::ops::select::all_masked;
 
-/// Columns of a product that are measured at most: groups of columns do not depend on each other.
+/// Columns of a product that are measured at most on a software adapter: its few threads take one group of columns
+/// after another. A GPU runs many at a time, and how many there are decides what is fast.
 const SAMPLE_COLUMNS: usize = 4096;
+/// Rows, in the same way.
+const SAMPLE_ROWS: usize = 256;
 /// Ids of a head that are measured at most, for the same reason.
 const SAMPLE_IDS: usize = 16_384;
 /// Up to so many rows, reading the weights takes much of a product's time: they are measured as a model has them,
 /// out of the caches.
 const COLD_ROWS: usize = 64;
-/// Bytes of weights that no cache keeps until they are needed again.
+/// Bytes of weights that no cache keeps until they are needed again: of a processor, and of a GPU, whose last one may
+/// hold a hundred megabytes.
 const COLD_BYTES: usize = 64 << 20;
+const COLD_GPU_BYTES: usize = 256 << 20;
 /// Matrices that are read in turn at most.
 const MOST_COPIES: usize = 16;
 /// Smaller matrices are those of small models, which stay in the caches in earnest.
@@ -116,7 +121,8 @@ pub fn works(llada: &Llada, hearing: Option<&Hearing>, rows: &[usize]) -> Vec<Wo
 /// A variant to be timed.
 pub(super) struct Candidate {
     pub(super) variant: String,
-    pub(super) plan: Plan,
+    /// The error if the device cannot have it.
+    pub(super) plan: Result<Plan>,
     /// How often the plan does the work.
     pub(super) runs: usize,
 }
@@ -199,16 +205,19 @@ impl Product {
 
     fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<Candidate>> {
         let Product { dtype, rows, n, k } = *self;
-        let sample = Product { n: n.min(SAMPLE_COLUMNS), ..*self }.fitting(gpu);
+        let (most, cold_bytes) = match gpu.caps().is_software() {
+            true => ((SAMPLE_ROWS, SAMPLE_COLUMNS), COLD_BYTES),
+            false => ((rows, n), COLD_GPU_BYTES),
+        };
+        let sample = Product { rows: rows.min(most.0), n: n.min(most.1), ..*self }.fitting(gpu);
         let bytes = dtype.bytes(&[sample.n, k]);
         let is_cold = rows <= COLD_ROWS && bytes >= SMALL_BYTES;
-        let copies = if is_cold { COLD_BYTES.div_ceil(bytes).min(MOST_COPIES) } else { 1 };
+        let copies = if is_cold { cold_bytes.div_ceil(bytes).min(MOST_COPIES) } else { 1 };
         let factors = Factors::new(gpu, sample, copies)?;
-        let candidate = |v: MatmulVariant| {
-            Ok(Candidate { variant: v.to_string(), plan: factors.plan(gpu, v)?, runs: copies })
-        };
+        let candidate =
+            |v: MatmulVariant| Candidate { variant: v.to_string(), plan: factors.plan(gpu, v), runs: copies };
         let candidates = MatmulVariant::candidates(gpu.caps(), dtype, [rows, n, k], allowed);
-        candidates.into_iter().map(candidate).collect()
+        Ok(candidates.into_iter().map(candidate).collect())
     }
 }
 
@@ -223,10 +232,10 @@ impl Attending {
         let candidates = AttentionVariant::candidates(gpu.caps(), rows, head_dim, allowed);
         let plan = |variant: AttentionVariant| {
             let mut plan = PlanBuilder::new(gpu, "tune");
-            attention_with(&mut plan, variant, args)?;
-            Ok(Candidate { variant: variant.to_string(), plan: plan.freeze()?, runs: 1 })
+            let plan = attention_with(&mut plan, variant, args).and_then(|()| plan.freeze());
+            Candidate { variant: variant.to_string(), plan, runs: 1 }
         };
-        candidates.into_iter().map(plan).collect()
+        Ok(candidates.into_iter().map(plan).collect())
     }
 }
 
@@ -251,11 +260,13 @@ impl Output {
             noise: Noise::None,
         };
         let plan = |variant: LmHeadVariant| {
-            let buffers = LmHeadBuffers::with(gpu, variant, n_rows, &weight)?;
-            let mut plan = PlanBuilder::new(gpu, "tune");
-            lm_head(&mut plan, args, &buffers)?;
-            Ok(Candidate { variant: variant.to_string(), plan: plan.freeze()?, runs: 1 })
+            let plan = LmHeadBuffers::with(gpu, variant, n_rows, &weight).and_then(|buffers| {
+                let mut plan = PlanBuilder::new(gpu, "tune");
+                lm_head(&mut plan, args, &buffers)?;
+                plan.freeze()
+            });
+            Candidate { variant: variant.to_string(), plan, runs: 1 }
         };
-        LmHeadVariant::candidates(gpu.caps(), n_rows).into_iter().map(plan).collect()
+        Ok(LmHeadVariant::candidates(gpu.caps(), n_rows).into_iter().map(plan).collect())
     }
 }

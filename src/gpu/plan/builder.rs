@@ -91,14 +91,16 @@ impl PlanBuilder {
         self.live_rows = yes;
     }
 
-    /// Rows that one dispatch of `flops_per_row` may cover, a multiple of `unit`, so that no dispatch is longer
-    /// than a submit may be. Candidate rows are never split: gates count them from the first.
-    pub(crate) fn rows_per_dispatch(&self, rows: usize, flops_per_row: u64, unit: usize) -> usize {
-        if self.live_rows {
-            return rows.max(1);
-        }
-        let fit = (self.gpu.flops_per_submit() / flops_per_row.max(1)) as usize;
-        (fit / unit * unit).max(unit).min(rows.max(1))
+    /// How many of `n` columns (ids, groups of them) of `flops` each one dispatch may cover, a multiple of `unit`, so
+    /// that no dispatch is longer than a submit may be.
+    pub(crate) fn columns_per_dispatch(&self, n: usize, flops: u64, unit: usize) -> usize {
+        let fit = (self.gpu.flops_per_submit() / flops.max(1)) as usize;
+        (fit / unit * unit).max(unit).min(n.max(1))
+    }
+
+    /// The same for rows. Candidate rows are never split: gates count them from the first.
+    pub(crate) fn rows_per_dispatch(&self, rows: usize, flops: u64, unit: usize) -> usize {
+        if self.live_rows { rows.max(1) } else { self.columns_per_dispatch(rows, flops, unit) }
     }
 
     /// Memory for what one operation hands from one of its dispatches to the next: at least `words` 32-bit words,

@@ -43,7 +43,8 @@ pub enum AttentionVariant {
 impl AttentionVariant {
     /// The built-in choice for `n_q` queries.
     pub fn default_for(caps: &Caps, n_q: usize, head_dim: usize) -> AttentionVariant {
-        let rows = if n_q <= 16 { 2 } else { 4 };
+        // Workgroups of few queries while there are few: a block of 32 rows and 32 heads has 64 of them.
+        let rows = if n_q <= 128 { 2 } else { 4 };
         let fallback = AttentionVariant::Fused { qb: if caps.is_software() { 4 } else { 1 } };
         let best_first = if caps.is_software() {
             [AttentionVariant::Shuffle, fallback, AttentionVariant::Naive]
