@@ -126,6 +126,8 @@ impl Diffa {
     }
 
     /// Plans a decode without running it.
+    ///
+    /// Errors: more rows than the model was made for; those of [`Session::new`].
     pub fn session(
         &self,
         prompt: &text::Prompt,
@@ -137,6 +139,18 @@ impl Diffa {
                 "AUDIO",
                 "was heard on another device; hear it with the model that is asked",
             ));
+        }
+        let (prompt_rows, most) =
+            (prompt.ids.len() + clip.map_or(0, Clip::rows), self.llada.config().max_sequence_length);
+        if prompt_rows + options.gen_length > most {
+            let reason = format!(
+                "of {} makes {} rows with a prompt and clip of {prompt_rows}, but the model reads at most {most}; \
+                 {} are left for the answer",
+                options.gen_length,
+                prompt_rows + options.gen_length,
+                most.saturating_sub(prompt_rows)
+            );
+            return Err(Error::usage("--gen-length", reason));
         }
         let audio = match (clip, prompt.audio_position) {
             (Some(clip), Some(position)) => Some((&clip.audio_embeds, position)),
@@ -179,7 +193,7 @@ impl Diffa {
     ) -> Result<Answer> {
         let start = Instant::now();
         let mut session = self.session(prompt, clip, options)?;
-        let planning = start.elapsed();
+        let planning = session.planning();
         let mut steps = Vec::new();
         let mut first_token = None;
         session.run(|session, report| {

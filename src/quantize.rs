@@ -80,6 +80,10 @@ pub fn quantize(input: &Path, output: &Path, to: Quantization, progress: Progres
         path: part.clone(),
         reason: format!("cannot be written: {e}; is the disk full?"),
     })?;
+    // The library makes files that only their owner may read; the copy may be read by who may read the original.
+    let original = checkpoint.file_of(checkpoint.names().next().unwrap_or_default());
+    let permissions = std::fs::metadata(original).map_err(Error::io("read", original))?.permissions();
+    std::fs::set_permissions(&part, permissions).map_err(Error::io("set the permissions of", &part))?;
     std::fs::rename(&part, &file).map_err(Error::io("rename", &part))?;
     copy_json(input, output)?;
     Ok(Quantized { file, bytes: [checkpoint.total_bytes(), after], matrices })

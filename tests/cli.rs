@@ -44,6 +44,17 @@ fn clips_of_every_kind_are_answered() {
 }
 
 #[test]
+fn a_clip_may_come_in_on_standard_input() {
+    let clip = demo_clip("19_melody_up.ogg");
+    let mut child = command(&["ask", "-", "What kind of sound is this?"]);
+    let child = child.stdin(std::fs::File::open(&clip).unwrap()).output().unwrap();
+    assert_eq!(
+        String::from_utf8(child.stdout).unwrap(),
+        stdout_of(&["ask", &clip, "What kind of sound is this?"])
+    );
+}
+
+#[test]
 fn the_exact_preset_answers_as_the_reference_does() {
     let clip = demo_clip("01_command_woman1_medium.wav");
     let answers = stdout_of(&[&["ask", &clip, "Write down what you hear.", ROOM], &EXACT[..]].concat());

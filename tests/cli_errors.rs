@@ -239,3 +239,50 @@ fn folder_options() {
     ask(&clip, &["--model", &folder(""), "--adapters", &folder("llada")], &["llada"]);
     bad(&["generate", "Hello", "--model", &folder("wav")], &["llada"]);
 }
+
+#[test]
+fn files_that_are_not_ours_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        text(&path)
+    };
+    let wav = fs::read(demo_clip("16_beeps_two.wav")).unwrap();
+    let (clip, notes) = (file("clip.wav", &wav), file("notes.txt", b"line one\nline two of my notes"));
+    let link = text(&dir.path().join("./clip.wav"));
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    let (data, root) = (text(&demo.join("bench/mini_mmsu.jsonl")), text(&demo));
+    ask(&clip, &["--trace", &link], &["--trace", "is the input"]);
+    bad(&["stages", &clip, "--out", &link], &["--out", "is the input"]);
+    ask(&clip, &["--pipeline-cache", &notes], &["--pipeline-cache", "notes.txt"]);
+    let eval = ["eval", "mmsu", "--data", &data, "--audio-root", &root, "--limit", "1"];
+    for out in [&notes, &clip] {
+        for resume in [&[][..], &["--resume"]] {
+            let args = [&eval[..], &["--out", out], resume].concat();
+            bad(&args, &["--out", "no answer file"]);
+        }
+    }
+    assert_eq!(fs::read(&clip).unwrap(), wav);
+    assert_eq!(fs::read(&notes).unwrap(), b"line one\nline two of my notes");
+}
+
+#[test]
+fn settings_without_effect_are_refused() {
+    let clip = demo_clip("16_beeps_two.wav");
+    ask(&clip, &["--tuning", "/no/such/tuning.json"], &["--tuning", "diffa tune"]);
+    ask(&clip, &["--settled-gaps", "1,2,3"], &["--settled-gaps", "--stop answer"]);
+    ask(&clip, &["--gen-length", "2048", "--block-length", "4"], &["--gen-length", "at most 1024"]);
+    let dir = tempfile::tempdir().unwrap();
+    let out = text(&dir.path().join("small"));
+    let done = run(&["quantize", "--to", "q8", &text(&tiny().join("llada")), &out]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    bad(&["generate", "Hello", "--llm", &out, "--quantize", "q4"], &["--quantize", "already"]);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().mode();
+        let original = tiny().join("llada/model-00001-of-00002.safetensors");
+        assert_eq!(mode(Path::new(&out).join("model.safetensors")), mode(original));
+    }
+}

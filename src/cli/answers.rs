@@ -87,14 +87,13 @@ struct Partial {
     nfe: usize,
     elapsed: Duration,
     first_token: Duration,
-    /// Until the first report; holds the first forward too, which cannot be told apart from outside.
     planning: Duration,
 }
 
 impl Partial {
     fn take(&mut self, session: &Session<'_>, report: &StepReport, elapsed: Duration) {
         if self.steps.is_empty() {
-            (self.first_token, self.planning) = (elapsed, elapsed);
+            (self.first_token, self.planning) = (elapsed, session.planning());
         }
         self.ids = session.ids().to_vec();
         self.steps.push(report.clone());
@@ -116,7 +115,7 @@ impl Partial {
             prompt_tokens,
             audio_rows,
             planning: self.planning,
-            denoising: self.elapsed - self.planning,
+            denoising: self.elapsed.saturating_sub(self.planning),
             first_token: self.first_token,
         }
     }

@@ -86,25 +86,29 @@ pub(super) struct Cli {
     pub(super) command: Command,
 }
 
+/// Heading of the options that every command takes, also those that need no GPU.
+const DEVICE: &str = "Device (for commands that use one)";
+
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(super) struct Global {
     /// GPU to use: its index in `diffa devices` or a part of its name.
-    #[arg(long, global = true, value_name = "NAME|INDEX")]
+    #[arg(long, global = true, help_heading = DEVICE, value_name = "NAME|INDEX")]
     pub(super) adapter: Option<String>,
     /// Graphics API to look for GPUs in; all of them if not given.
-    #[arg(long, global = true, value_parser = PossibleValuesParser::new(["vulkan", "metal", "dx12", "gl"]))]
+    #[arg(long, global = true, help_heading = DEVICE,
+          value_parser = PossibleValuesParser::new(["vulkan", "metal", "dx12", "gl"]))]
     pub(super) backend: Option<String>,
     /// Measured kernel choices: a file that `diffa tune` wrote, or `off`; the one in the user's cache folder if
     /// not given.
-    #[arg(long, global = true, value_name = "FILE|off")]
+    #[arg(long, global = true, help_heading = DEVICE, value_name = "FILE|off")]
     pub(super) tuning: Option<PathBuf>,
     /// Compiled kernels, where the driver lets programs keep them: a file, or `off`; one in the user's cache
     /// folder if not given.
-    #[arg(long, global = true, value_name = "FILE|off")]
+    #[arg(long, global = true, help_heading = DEVICE, value_name = "FILE|off")]
     pub(super) pipeline_cache: Option<PathBuf>,
     /// Longest time one submit to the GPU should take, in milliseconds; drivers give up after about 2000.
-    #[arg(long, global = true, value_name = "MS", default_value_t = 100,
+    #[arg(long, global = true, help_heading = DEVICE, value_name = "MS", default_value_t = 100,
           value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub(super) max_submit_ms: u64,
     /// No progress and no notes; warnings and errors remain.
@@ -347,9 +351,9 @@ pub(super) struct DecodeArgs {
     #[arg(long, value_parser = PossibleValuesParser::new(["none", "eos", "answer"]))]
     pub(super) stop: Option<String>,
     /// For --stop answer: mean gaps between the best two logits for the first, second and last third of the
-    /// block.
-    #[arg(long, value_name = "F,F,F", default_value = "7.5,5,2.5")]
-    pub(super) settled_gaps: String,
+    /// block; 7.5,5,2.5 if not given.
+    #[arg(long, value_name = "F,F,F")]
+    pub(super) settled_gaps: Option<String>,
     /// Never predict the end-of-text token.
     #[arg(long)]
     pub(super) ban_eos: bool,

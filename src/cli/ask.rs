@@ -24,7 +24,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &AskArgs) -> Result<()
     let paths = args.model.paths();
     let mut options = settings::decode_options(&args.decode, paths.is_demo())?;
     if let Some(path) = &args.output.trace {
-        load::check_target("--trace", path)?;
+        load::check_target("--trace", path, Some(&args.audio))?;
     }
     let config = paths.whisper_config()?;
     let (wave, decode_audio) = load::audio(&args.audio, &config)?;

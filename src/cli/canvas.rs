@@ -89,6 +89,9 @@ fn shade(cell: &Cell) -> &'static str {
 }
 
 fn paint(code: &str, text: &str) -> String {
+    if !console::colors_enabled_stderr() {
+        return text.into();
+    }
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 

@@ -33,19 +33,22 @@ pub(super) fn run(global: &Global, args: &DevicesArgs) -> Result<()> {
             device.index.to_string() == wanted || describe(&device.info).to_lowercase().contains(&wanted)
         });
         if shown.is_empty() {
-            return Err(Error::usage("--adapter", format!("no adapter matches `{wanted}`")));
+            let known: Vec<_> =
+                all.iter().enumerate().map(|(i, a)| format!("{i}: {}", describe(&a.get_info()))).collect();
+            let reason = format!("no adapter matches `{wanted}`; there are {}", known.join("; "));
+            return Err(Error::usage("--adapter", reason));
         }
     }
     if args.json {
         let adapters: Vec<Value> = shown.iter().map(Device::json).collect();
-        return terminal::print(&json!({ "adapters": adapters, "default": default }).to_string());
+        terminal::print(&json!({ "adapters": adapters, "default": default }).to_string())?;
     }
     if shown.is_empty() {
         return Err(Error::Adapter(
             "no GPU adapter was found; install a driver or try another --backend".into(),
         ));
     }
-    for device in &shown {
+    for device in shown.iter().filter(|_| !args.json) {
         terminal::print(&device.text())?;
     }
     Ok(())

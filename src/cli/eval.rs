@@ -109,7 +109,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &EvalArgs) -> Result<(
     let ends = diffa::engine::end_ids(&paths.llada_config()?, &paths.tokenizer()?);
     settings::add_end_tokens(&args.decode, ends, &mut options);
     let selection = args.selection()?;
-    load::check_target("--out", &args.out)?;
+    load::check_target("--out", &args.out, None)?;
     let items = dataset::read(benchmark, &args.data, args.audio_root.as_deref())?;
     let selected = selection.apply(items)?;
     check_audio(term, &selected)?;

@@ -18,7 +18,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &GenerateArgs) -> Resu
         ModelPaths { model: args.model.clone(), llm: args.llm.clone(), quantize, ..Default::default() };
     let mut options = settings::decode_options(&args.decode, paths.is_demo())?;
     if let Some(path) = &args.output.trace {
-        load::check_target("--trace", path)?;
+        load::check_target("--trace", path, None)?;
     }
     paths.llada_config()?;
     let gpu = load::open(term, global)?;

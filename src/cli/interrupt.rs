@@ -15,6 +15,8 @@ pub(super) fn install() {
         if REQUESTED.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED.into());
         }
+        // A forward of a large model on a slow adapter takes a while.
+        eprintln!("\nstopping after this step; once more to end at once");
     });
 }
 

@@ -1,5 +1,6 @@
 //! What every command does before its work: open the adapter, read the audio, load the model.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,17 +18,33 @@ use super::args::Global;
 use super::interrupt;
 use super::terminal::Terminal;
 
-/// The adapter the user asked for, or the best one; says which and why.
+/// The adapter with the kernels that were measured for it.
 pub(super) fn open(term: &Terminal, global: &Global) -> Result<Gpu> {
+    let gpu = open_untuned(term, global)?;
+    let adapter = gpu.caps().describe();
+    let Some(path) = tuning_path(global, &adapter) else { return Ok(gpu) };
+    match Tuning::read(&path, &adapter)? {
+        Some(tuning) => gpu.set_choices(tuning.choices()),
+        None if global.tuning.is_none() => {}
+        None if !path.exists() => {
+            let reason =
+                format!("there is no {0}; `diffa tune --tuning {0}` measures and writes it", path.display());
+            return Err(Error::usage("--tuning", reason));
+        }
+        None => term.warn(&format!(
+            "{} is of another adapter, driver or version of diffa and has no effect; run `diffa tune` again",
+            path.display()
+        )),
+    }
+    Ok(gpu)
+}
+
+/// The adapter the user asked for, or the best one; says which and why.
+pub(super) fn open_untuned(term: &Terminal, global: &Global) -> Result<Gpu> {
     let backend = global.backend.as_deref().map(AdapterChoice::parse_backend).transpose()?;
     let gpu = Gpu::open(&AdapterChoice { adapter: global.adapter.clone(), backend })?;
     let verb = if gpu.reason().starts_with("asked") { "was" } else { "is" };
     term.note(&format!("using {} because it {verb} {}", gpu.caps().describe(), gpu.reason()));
-    if let Some(path) = tuning_path(global, &gpu.caps().describe())
-        && let Some(tuning) = Tuning::read(&path, &gpu.caps().describe())?
-    {
-        gpu.set_choices(tuning.choices());
-    }
     if let Some(path) = pipeline_file(global, &gpu) {
         gpu.keep_pipelines(&path)?;
     }
@@ -53,7 +70,10 @@ fn pipeline_file(global: &Global, gpu: &Gpu) -> Option<PathBuf> {
     }
 }
 
-/// Reads a clip at the encoder's rate and says how long reading, decoding and resampling took.
+/// Stands for standard input in place of a clip.
+const STDIN: &str = "-";
+
+/// Reads a clip, or what comes in on standard input, at the encoder's rate and says how long reading, decoding and resampling took.
 pub(super) fn audio(path: &Path, config: &WhisperConfig) -> Result<(Waveform, Duration)> {
     let start = Instant::now();
     let rate = u32::try_from(config.sampling_rate).map_err(|_| Error::Config {
@@ -61,7 +81,13 @@ pub(super) fn audio(path: &Path, config: &WhisperConfig) -> Result<(Waveform, Du
         key: "sampling_rate".into(),
         reason: format!("{} is no sample rate", config.sampling_rate),
     })?;
-    let wave = audio::read(path, rate)?;
+    let wave = if path.as_os_str() == STDIN {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+        audio::read_bytes(Path::new("(standard input)"), bytes, rate)?
+    } else {
+        audio::read(path, rate)?
+    };
     Ok((wave, start.elapsed()))
 }
 
@@ -87,8 +113,13 @@ pub(super) fn warn_if_long(term: &Terminal, path: &Path, n: usize, config: &Whis
     }
 }
 
-/// Checks that a file can be written, before the work of which it is the result.
-pub(super) fn check_target(option: &str, path: &Path) -> Result<()> {
+/// Checks that a file can be written, before the work of which it is the result, and that it is not `input`, which
+/// would be lost.
+pub(super) fn check_target(option: &str, path: &Path, input: Option<&Path>) -> Result<()> {
+    let resolved = |path: &Path| path.canonicalize().ok();
+    if input.is_some_and(|input| resolved(input).is_some() && resolved(input) == resolved(path)) {
+        return Err(Error::usage(option, format!("{} is the input; name another file", path.display())));
+    }
     if path.is_dir() {
         return Err(Error::usage(option, format!("{} is a folder; name a file in it", path.display())));
     }
@@ -123,6 +154,10 @@ pub(super) fn model(
 ) -> Result<(Diffa, Duration)> {
     if paths.is_demo() {
         term.note("the built-in demo model answers, a very small one; use --model for another");
+    }
+    if paths.quantize.is_some() && paths.checkpoint(Part::Llm)?.is_quantized() {
+        let reason = "the language model is stored quantized already; leave the option away, or quantize the original weights";
+        return Err(Error::usage("--quantize", reason));
     }
     let start = Instant::now();
     let parts: &[Part] =

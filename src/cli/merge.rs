@@ -27,7 +27,7 @@ pub(super) struct MergeArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &MergeArgs) -> Result<()> {
-    load::check_target("OUT", &args.out)?;
+    load::check_target("OUT", &args.out, None)?;
     let merged = merge::merge(&args.out, &args.shards)?;
     let (n, files) = (merged.rows.len(), args.shards.len());
     terminal::print(&format!("{}: {n} items of {files} files: {}", merged.benchmark, args.out.display()))

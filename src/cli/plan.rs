@@ -82,7 +82,7 @@ pub(super) fn run(global: &Global, args: &PlanArgs) -> Result<()> {
         return terminal::print(&object.to_string());
     }
     for (name, plan) in &plans {
-        terminal::print(&format!("weights {name}: {}", BinaryBytes(plan.total())))?;
+        terminal::print(&format!("{} in all, weights {name}", BinaryBytes(plan.total())))?;
         for item in &plan.items {
             let bytes = BinaryBytes(item.bytes).to_string();
             terminal::print(&format!("  {:<18} {:<6} {bytes:>12}", item.name, item.dtype))?;

@@ -118,7 +118,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &StagesArgs) -> Result
     let paths = args.model.paths();
     let wanted = Wanted::new(args, &paths)?;
     let options = settings::decode_options(&args.decode, paths.is_demo())?;
-    load::check_target("--out", &args.out)?;
+    load::check_target("--out", &args.out, Some(&args.audio))?;
     let config = paths.whisper_config()?;
     let (wave, _) = load::audio(&args.audio, &config)?;
     let samples = &wave.samples;

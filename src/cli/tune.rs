@@ -56,7 +56,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &TuneArgs) -> Result<(
     if args.rows.contains(&0) || args.rows.iter().any(|rows| *rows > 65_536) {
         return Err(Error::usage("--rows", "must be between 1 and 65536 each"));
     }
-    let gpu = load::open(term, global)?;
+    let gpu = load::open_untuned(term, global)?;
     let path = load::tuning_path(global, &gpu.caps().describe()).ok_or_else(|| {
         Error::usage("--tuning", "must name a file: this system has no cache folder, or tuning is off")
     })?;

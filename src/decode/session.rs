@@ -4,6 +4,8 @@
 //! CPU only queues forwards, one or a whole block of them ahead, and reads reports. Which forward comes
 //! next it predicts; a forward queued at the wrong moment finds its gate closed and costs nothing.
 
+use std::time::{Duration, Instant};
+
 use crate::decode::host::HostState;
 use crate::decode::options::{Cache, DecodeOptions, Remasking, Rule};
 use crate::decode::prompt::{Prompt, record_prompts};
@@ -49,6 +51,7 @@ pub struct Session<'m> {
     pub(super) done: bool,
     rows_computed: usize,
     flops: u64,
+    planning: Duration,
     pub(super) host: HostState,
 }
 
@@ -71,6 +74,7 @@ impl<'m> Session<'m> {
         prompts: &[Prompt<'_>],
         options: &DecodeOptions,
     ) -> Result<Session<'m>> {
+        let start = Instant::now();
         options.validate()?;
         if !llada.gpu().is_same(gpu) {
             let doing = "planning a decode".into();
@@ -141,12 +145,18 @@ impl<'m> Session<'m> {
             done: false,
             rows_computed: 0,
             flops: 0,
+            planning: start.elapsed(),
             host: HostState::default(),
             options: options.clone(),
             layout,
             buffers,
             select: state,
         })
+    }
+
+    /// Time from the request to the first forward: plans, buffers, the prompt's embeddings.
+    pub fn planning(&self) -> Duration {
+        self.planning
     }
 
     /// One denoising step of the first answer: a forward, a decision, a report of a few dozen bytes. `None`

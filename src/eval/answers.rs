@@ -37,13 +37,17 @@ impl AnswerFile {
     pub fn create(path: &Path, benchmark: Benchmark) -> Result<AnswerFile> {
         let file = OpenOptions::new().append(true).read(true).create(true).open(path);
         let answers = AnswerFile::locked(path, file.map_err(Error::io("create", path))?, benchmark)?;
-        match answers.file.metadata().map_err(Error::io("read", path))?.len() {
-            0 => Ok(answers),
-            _ => Err(Error::usage(
-                "--out",
-                format!("{} has answers in it; --resume continues it, or name another file", path.display()),
-            )),
+        if answers.file.metadata().map_err(Error::io("read", path))?.len() == 0 {
+            return Ok(answers);
         }
+        let mut first = [0];
+        (&answers.file).read_exact(&mut first).map_err(Error::io("read", path))?;
+        if may_be_rows(&first) {
+            let reason =
+                format!("{} has answers in it; --resume continues it, or name another file", path.display());
+            return Err(Error::usage("--out", reason));
+        }
+        Err(no_answers(path))
     }
 
     /// Opens a file that an earlier run left, or makes it if there is none, and returns its rows. Half a line at
@@ -51,7 +55,7 @@ impl AnswerFile {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Config`] if a line before the last is damaged; [`Error::Usage`] if another process
-    /// is writing it.
+    /// is writing it, or if it never was an answer file.
     pub fn resume(path: &Path, benchmark: Benchmark) -> Result<(AnswerFile, Vec<Object>)> {
         let file = OpenOptions::new().append(true).read(true).create(true).open(path);
         let mut answers = AnswerFile::locked(path, file.map_err(Error::io("open", path))?, benchmark)?;
@@ -59,6 +63,9 @@ impl AnswerFile {
         answers.file.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
         if bytes.trim_ascii_start().first() != Some(&b'[') {
             let whole = whole_lines(&bytes);
+            if !may_be_rows(&bytes) || !may_be_rows(&bytes[whole..]) {
+                return Err(no_answers(path));
+            }
             if whole < bytes.len() {
                 answers.file.set_len(whole as u64).map_err(Error::io("shorten", path))?;
             }
@@ -70,6 +77,9 @@ impl AnswerFile {
     }
 
     fn locked(path: &Path, file: File, benchmark: Benchmark) -> Result<AnswerFile> {
+        if !file.metadata().map_err(Error::io("read", path))?.is_file() {
+            return Err(Error::usage("--out", format!("{} is no regular file; name one", path.display())));
+        }
         // Some network file systems know no locks; the run is not refused for that.
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             let reason =
@@ -143,6 +153,17 @@ fn lines(rows: &[Object]) -> std::io::Result<Vec<u8>> {
         text.push(b'\n');
     }
     Ok(text)
+}
+
+/// True if this may be the start of rows, of an array of them, of a row that was cut off, or of the zeros that a power
+/// failure leaves in its place.
+fn may_be_rows(content: &[u8]) -> bool {
+    matches!(content.trim_ascii_start().first(), None | Some(b'{' | b'[' | 0))
+}
+
+fn no_answers(path: &Path) -> Error {
+    let reason = format!("{} is not empty and no answer file; name another file", path.display());
+    Error::usage("--out", reason)
 }
 
 /// The length of the content without an unfinished last line: one without its end, or one that is no JSON (a

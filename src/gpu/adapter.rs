@@ -79,7 +79,13 @@ pub(crate) fn choose(choice: &AdapterChoice) -> Result<(wgpu::Adapter, String)> 
             (index, format!("asked for with --adapter {wanted}"))
         }
         None => match adapters.iter().position(usable) {
-            Some(_) if adapters.len() == 1 => (0, "the only adapter".to_string()),
+            Some(_) if adapters.len() == 1 => {
+                let of = choice
+                    .backend
+                    .map(|_| format!(" of {}", adapters[0].get_info().backend))
+                    .unwrap_or_default();
+                (0, format!("the only adapter{of}"))
+            }
             Some(i) => {
                 (i, format!("the best of {} (discrete before integrated before software)", adapters.len()))
             }

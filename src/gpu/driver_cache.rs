@@ -3,9 +3,11 @@
 //! Vulkan only, and only on devices with the feature for it; a host decides by asking for the feature whether
 //! its device has one. The file is an aid: whatever is wrong with it, kernels are compiled as if there were none.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::replace;
 use crate::fnv::fnv1a;
 use crate::gpu::Gpu;
@@ -42,8 +44,13 @@ impl Gpu {
     ///
     /// Returns whether the device can do that; if not, nothing happens. A second call changes nothing.
     ///
-    /// Errors: device errors.
+    /// Errors: a file of another kind, which would be lost; device errors.
     pub fn keep_pipelines(&self, path: &Path) -> Result<bool> {
+        if is_foreign(path) {
+            let reason =
+                format!("{} holds something else than compiled kernels; name another file", path.display());
+            return Err(Error::usage("--pipeline-cache", reason));
+        }
         if !self.caps().features.contains(wgpu::Features::PIPELINE_CACHE) {
             return Ok(false);
         }
@@ -77,6 +84,13 @@ impl Gpu {
     }
 }
 
+/// True for a file with content that was never written here, not even in part.
+fn is_foreign(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut head));
+    read.is_ok() && !MAGIC.starts_with(&head)
+}
+
 /// Mark, checksum, data.
 fn packed(data: &[u8]) -> Vec<u8> {
     [MAGIC, &checksum(data).to_le_bytes(), data].concat()
@@ -95,6 +109,19 @@ fn checksum(data: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_another_kind_are_told_from_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        assert!(!is_foreign(&path), "there is none");
+        for (content, foreign) in
+            [(&b""[..], false), (b"diffapc1 and more", false), (b"diff", false), (b"notes", true)]
+        {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(is_foreign(&path), foreign, "{content:?}");
+        }
+    }
 
     #[test]
     fn only_whole_files_are_unpacked() {

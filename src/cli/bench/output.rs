@@ -39,7 +39,7 @@ impl<'a> Output<'a> {
     /// Checks what can be checked before the work.
     pub(super) fn new(args: &'a OutputArgs, kind: &str) -> Result<Output<'a>> {
         if let Some(path) = &args.html {
-            check_target("--html", path)?;
+            check_target("--html", path, args.compare.as_deref())?;
         }
         let old = args.compare.as_ref().map(|path| Report::read("--compare", path)).transpose()?;
         if let Some(old) = old.as_ref().filter(|old| old.kind != kind) {
