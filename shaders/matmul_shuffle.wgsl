@@ -1,8 +1,8 @@
 // matmul_shuffle: out[out_row0 + r, col0 + c] = act(sum_k x[x_row0 + r, k] * w[c, k] + bias[col0 + c]) (+ out)
 // For software adapters whose lanes can exchange values: 8 GROUPS rows x 4 columns (WG apart) per lane in registers.
 // A row of activations, the same for all lanes, is read by one lane and passed on by shuffles (lib/shuffle_block). Adds in
-// the order of matmul_direct. k must be a multiple of 8. One dispatch may do a part of k, k0 .. k0 + k_part, and the next
-// one add to it.
+// the order of matmul_direct. k must be a multiple of 8. A dispatch may do a part of k, k0 .. k0 + k_part, and the next one
+// add its sums to what that one stored.
 // Dispatch: [ceil(slab_cols / (4 WG)), ceil(m / (8 GROUPS)), 1].
 // @use activation, shuffle_block
 // @slot weights

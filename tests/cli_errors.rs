@@ -238,6 +238,7 @@ fn folder_options() {
     ask(&clip, &["--model", &folder(""), "--llm", &folder("whisper")], &["whisper"]);
     ask(&clip, &["--model", &folder(""), "--adapters", &folder("llada")], &["llada"]);
     bad(&["generate", "Hello", "--model", &folder("wav")], &["llada"]);
+    bad(&["generate", "Hello", "--model", &folder("llada")], &["--model", "--llm"]);
 }
 
 #[test]

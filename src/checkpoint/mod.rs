@@ -286,8 +286,8 @@ impl Checkpoint {
         Ok(StoredTensor { name, dtype, shape: &tensor.shape, bytes, file })
     }
 
-    /// The types narrower than f32 that hold a dense tensor exactly. Of an f32 tensor it reads the values, once, up
-    /// to the first that needs f32; one of zeros alone is a placeholder and stays what it is.
+    /// The types narrower than f32 that hold a dense tensor exactly. Of an f32 tensor it reads the values, the first time
+    /// that it is asked, up to the first that needs f32; one of zeros alone is a placeholder and stays what it is.
     ///
     /// # Errors
     /// Those of [`Checkpoint::get`].

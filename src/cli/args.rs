@@ -40,6 +40,7 @@ Examples:
   diffa ask clip.wav \"What is said?\" --model DIR --preset fast --compare exact --stats
   diffa ask clip.wav \"What is said?\" --preset exact --cache dual --rule threshold=0.9   (Fast-dLLM's decoder)
   diffa ask clip.wav \"What is said?\" --trace answer.html     a page that replays the denoising
+  ffmpeg -i film.mkv -f wav - | diffa ask - \"What is said?\"   a clip on standard input
 
 The answer goes to stdout, one line per question (and window); everything else to stderr. --json prints one \
 object: the answer's fields at top level, or in `answers` if there are several questions, or in `windows` \

@@ -30,6 +30,13 @@ struct EncoderLayer {
     fc2: Linear,
 }
 
+impl EncoderLayer {
+    fn products(&self) -> [(DType, usize, usize); 6] {
+        [&self.q_proj, &self.k_proj, &self.v_proj, &self.out_proj, &self.fc1, &self.fc2]
+            .map(|linear| (linear.weight.dtype, linear.weight.rows, linear.weight.cols))
+    }
+}
+
 #[derive(Debug)]
 struct EncoderWeights {
     conv1: Conv1d,
@@ -43,8 +50,7 @@ struct EncoderWeights {
 #[derive(Debug)]
 pub struct Encoder {
     config: WhisperConfig,
-    /// Type of the layers' matrices.
-    weight_dtype: DType,
+    products: Vec<(DType, usize, usize)>,
     samples: Tensor,
     mel_plan: Plan,
     plan: Plan,
@@ -78,7 +84,9 @@ impl Encoder {
     ) -> Result<Encoder> {
         let prefix = config.check(checkpoint)?;
         let weights = read_weights(&WeightReader::new(gpu, checkpoint, prefix, progress), config)?;
-        let weight_dtype = weights.layers.first().map_or(DType::F32, |layer| layer.fc1.weight.dtype);
+        let mut products: Vec<_> = weights.layers.iter().flat_map(EncoderLayer::products).collect();
+        products.sort_unstable();
+        products.dedup();
         let tables =
             MelTables::new(gpu, config.n_fft, config.hop_length, config.n_mels, config.sampling_rate)?;
 
@@ -98,7 +106,7 @@ impl Encoder {
         let mut plan = PlanBuilder::new(gpu, "encoder");
         record_encoder(&mut plan, config, &weights, &mel, &hidden_states)?;
         let (mel_plan, plan) = (mel_plan.freeze()?, plan.freeze()?);
-        Ok(Encoder { config: config.clone(), weight_dtype, samples, mel_plan, plan, mel, hidden_states })
+        Ok(Encoder { config: config.clone(), products, samples, mel_plan, plan, mel, hidden_states })
     }
 
     /// Runs the encoder on 16 kHz mono samples; what lies beyond the window is not heard. Results are in
@@ -142,10 +150,9 @@ impl Encoder {
         ValidLengths { samples, frames, rows }
     }
 
-    /// Type of the layers' matrices, and their distinct `[out, in]` shapes.
-    pub fn matrix_shapes(&self) -> (DType, [[usize; 2]; 3]) {
-        let (d, ffn) = (self.config.d_model, self.config.ffn_dim);
-        (self.weight_dtype, [[d, d], [ffn, d], [d, ffn]])
+    /// The products of the layers, `(type, n, k)`, each kind once.
+    pub fn products(&self) -> &[(DType, usize, usize)] {
+        &self.products
     }
 
     /// The configuration it was loaded with.

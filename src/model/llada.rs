@@ -61,6 +61,27 @@ pub(crate) struct Block {
     pub(crate) ff_out: Matrix,
 }
 
+/// Matrices of a block that are multiplied in one go, and so are of one type on the device.
+const QKV: [&str; 3] = ["q_proj.weight", "k_proj.weight", "v_proj.weight"];
+const GATE_UP: [&str; 2] = ["ff_proj.weight", "up_proj.weight"];
+
+/// The tensors that are stacked with `name`, itself among them.
+pub(super) fn stacked_with(name: &str) -> Vec<String> {
+    let stacks: [&[&str]; 2] = [&QKV, &GATE_UP];
+    for stack in stacks {
+        if let Some(prefix) =
+            stack.iter().find_map(|own| name.strip_suffix(own)).filter(|p| p.contains("blocks."))
+        {
+            return stack.iter().map(|own| format!("{prefix}{own}")).collect();
+        }
+    }
+    vec![name.to_string()]
+}
+
+fn zip<const N: usize>(names: [&'static str; N], rows: [usize; N]) -> [(&'static str, usize); N] {
+    std::array::from_fn(|i| (names[i], rows[i]))
+}
+
 /// A loaded language model.
 #[derive(Debug)]
 pub struct Llada {
@@ -99,11 +120,10 @@ impl Llada {
             let at = at.at(format!("blocks.{i}"));
             Ok(Block {
                 attn_norm: at.vector("attn_norm.weight", d)?,
-                qkv_proj: at
-                    .matrix_stack(&[("q_proj.weight", d), ("k_proj.weight", kv), ("v_proj.weight", kv)], d)?,
+                qkv_proj: at.matrix_stack(&zip(QKV, [d, kv, kv]), d)?,
                 attn_out: at.matrix("attn_out.weight", d, d)?,
                 ff_norm: at.vector("ff_norm.weight", d)?,
-                gate_up_proj: at.matrix_stack(&[("ff_proj.weight", mlp), ("up_proj.weight", mlp)], d)?,
+                gate_up_proj: at.matrix_stack(&zip(GATE_UP, [mlp, mlp]), d)?,
                 ff_out: at.matrix("ff_out.weight", d, mlp)?,
             })
         })?;

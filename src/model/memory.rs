@@ -6,8 +6,11 @@ use crate::checkpoint::{Checkpoint, StoredDtype};
 use crate::error::Result;
 use crate::model::config::{AdapterConfig, LladaConfig, TensorList, WhisperConfig};
 use crate::model::forward::Layout;
-use crate::model::llada::Quantization;
+use crate::model::llada::{Quantization, stacked_with};
 use crate::model::source::{ModelPaths, Part};
+
+/// Name of the item with the language model's weights.
+const LANGUAGE_MODEL: &str = "language model";
 
 /// Tensors of two dimensions that are read as f32: positions, prompts and the mixing of layers.
 const NO_MATRIX: [&str; 3] = ["embed_positions", "layer_prompts", "layer_weights"];
@@ -41,7 +44,7 @@ impl MemoryPlan {
         for part in parts {
             let checkpoint = paths.checkpoint(*part)?;
             let (name, prefix, tensors) = match part {
-                Part::Llm => ("language model", llada.check(&checkpoint)?, llada.tensors()),
+                Part::Llm => (LANGUAGE_MODEL, llada.check(&checkpoint)?, llada.tensors()),
                 Part::Whisper => {
                     let config = paths.whisper_config()?;
                     ("audio encoder", config.check(&checkpoint)?, config.tensors())
@@ -101,7 +104,14 @@ impl MemoryPlan {
                 _ if shape.len() == 1 || NO_MATRIX.iter().any(|part| tensor.contains(part)) => {
                     StoredDtype::F32
                 }
-                _ => checkpoint.narrow(&stored_name)?.dtype(),
+                _ => {
+                    let mut narrow = checkpoint.narrow(&stored_name)?;
+                    let others = if name == LANGUAGE_MODEL { stacked_with(tensor) } else { Vec::new() };
+                    for other in others {
+                        narrow = narrow & checkpoint.narrow(&format!("{prefix}{other}"))?;
+                    }
+                    narrow.dtype()
+                }
             };
             self.add(name, dtype.to_string().to_lowercase(), (rows * dtype.row_bytes(cols)) as u64);
         }

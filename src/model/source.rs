@@ -75,7 +75,18 @@ impl ModelPaths {
         };
         match (own, &self.model) {
             (Some(folder), _) => Ok(folder.clone()),
-            (None, Some(model)) => Ok(model.join(part.folder())),
+            (None, Some(model)) => {
+                let folder = model.join(part.folder());
+                if !folder.exists() && model.join("config.json").exists() {
+                    let reason = format!(
+                        "{} is the folder of one part; give it with --llm, --whisper or --adapters, or the folder with {}/ in it",
+                        model.display(),
+                        part.folder()
+                    );
+                    return Err(Error::usage("--model", reason));
+                }
+                Ok(folder)
+            }
             (None, None) => Err(Error::usage(
                 part.option(),
                 format!("is needed beside the folders given; or give --model with {}/ in it", part.folder()),

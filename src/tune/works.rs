@@ -107,8 +107,8 @@ pub fn works(llada: &Llada, hearing: Option<&Hearing>, rows: &[usize]) -> Vec<Wo
     if let Some(hearing) = hearing {
         let config = hearing.encoder().config();
         let rows = config.max_source_positions;
-        let (dtype, shapes) = hearing.encoder().matrix_shapes();
-        all.extend(shapes.map(|[n, k]| Work::Product(Product { dtype, rows, n, k })));
+        let products = hearing.encoder().products().iter();
+        all.extend(products.map(|&(dtype, n, k)| Work::Product(Product { dtype, rows, n, k })));
         let (n_heads, head_dim) = (config.n_heads, config.head_dim());
         all.push(Work::Attention(Attending { rows, keys: rows, n_heads, n_kv_heads: n_heads, head_dim }));
     }
