@@ -1,10 +1,11 @@
 //! Measuring which kernel variant is fastest on this adapter, and keeping the result.
 //!
-//! [`works`] lists the products, attentions and heads of a model, [`Tuner`] times every candidate of one on zeros of
-//! the real inner length, and [`Tuning`] is the file: valid for one adapter, driver and state of the shaders.
+//! [`works`] lists the products, attentions and heads of a model, [`Tuner`] times every candidate of one at the
+//! real inner length, and [`Tuning`] is the file: valid for one adapter, driver and state of the shaders.
 //! Without it the built-in choices hold. Variants that round operands are tried only where the caller allows
 //! it; the others differ in the order of f32 sums at most.
 
+mod check;
 mod works;
 
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ pub struct Entry {
     pub key: String,
     /// All candidates that ran, fastest first.
     pub trials: Vec<Trial>,
-    /// Candidates that the device refused, with its reasons.
+    /// Candidates that the device refused or computed wrongly, with the reasons.
     #[serde(default)]
     pub refused: Vec<(String, String)>,
     /// The built-in choice.
@@ -76,16 +77,30 @@ impl<'a> Tuner<'a> {
     }
 
     /// Times every candidate of a work, in turn; slow ones for less than the budget. What the device refuses to
-    /// compile or to run is left out.
+    /// compile or to run, or computes wrongly, is left out.
     ///
     /// Errors: a lost device, or too little memory for the operands.
     pub fn measure(&self, work: Work) -> Result<Entry> {
+        let built_in = work.built_in(self.gpu.caps());
+        let mut candidates = work.plans(self.gpu, &self.allowed)?;
+        // First what the others are compared with.
+        candidates.sort_by_key(|candidate| candidate.variant != built_in);
         let (mut names, mut plans, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-        for Candidate { variant, plan, runs } in work.plans(self.gpu, &self.allowed)? {
+        let mut expected: Option<Vec<f32>> = None;
+        for Candidate { variant, plan, runs, rounding, out } in candidates {
             // Many drivers compile at the first dispatch.
-            let ran = plan.and_then(|plan| plan.run(self.gpu).map(|()| plan));
+            let ran = plan.and_then(|plan| plan.run(self.gpu).map(|()| plan)).and_then(|plan| {
+                let found = out.map(|out| check::results(self.gpu, &out)).transpose()?;
+                Ok((plan, found))
+            });
             match ran {
-                Ok(plan) => {
+                Ok((_, Some(found)))
+                    if expected.as_ref().is_some_and(|e| !check::agrees(&found, e, rounding)) =>
+                {
+                    refused.push((variant, format!("its results are not those of {built_in}")));
+                }
+                Ok((plan, found)) => {
+                    expected = expected.or(found);
                     names.push((variant, runs));
                     plans.push(plan);
                 }
@@ -100,7 +115,7 @@ impl<'a> Tuner<'a> {
         };
         let mut trials: Vec<Trial> = names.into_iter().zip(measured).map(trial).collect();
         trials.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
-        Ok(Entry { key: work.key(), trials, refused, built_in: work.built_in(self.gpu.caps()) })
+        Ok(Entry { key: work.key(), trials, refused, built_in })
     }
 }
 

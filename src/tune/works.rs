@@ -1,5 +1,6 @@
 //! What is measured: the operations of a model whose kernel can be chosen, each with operands of real sizes.
 
+use super::check;
 use crate::error::Result;
 use crate::gpu::plan::{Plan, PlanBuilder};
 use crate::gpu::{Caps, DType, Gpu, Matrix, Tensor};
@@ -125,6 +126,10 @@ pub(super) struct Candidate {
     pub(super) plan: Result<Plan>,
     /// How often the plan does the work.
     pub(super) runs: usize,
+    /// What it does to its operands.
+    pub(super) rounding: Rounding,
+    /// Its results, in the same place as those of the other candidates.
+    pub(super) out: Option<Tensor>,
 }
 
 impl Work {
@@ -152,7 +157,7 @@ impl Work {
         }
     }
 
-    /// A plan for every candidate; of the variants that round, those in `allowed`. All work on zeros.
+    /// A plan for every candidate; of the variants that round, those in `allowed`. Heads work on zeros.
     pub(super) fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<Candidate>> {
         match self {
             Work::Product(product) => product.plans(gpu, allowed),
@@ -188,6 +193,12 @@ impl Factors {
         })
     }
 
+    /// Numbers for the last product, whose results stay.
+    fn fill(&self, gpu: &Gpu) {
+        let last = self.weights.last().into_iter().flat_map(|weight| &weight.slabs).map(|slab| &slab.tensor);
+        last.chain([&self.x]).for_each(|tensor| check::fill(gpu, tensor));
+    }
+
     pub(super) fn plan(&self, gpu: &Gpu, variant: MatmulVariant) -> Result<Plan> {
         let mut plan = PlanBuilder::new(gpu, "tune");
         for weight in &self.weights {
@@ -214,8 +225,14 @@ impl Product {
         let is_cold = rows <= COLD_ROWS && bytes >= SMALL_BYTES;
         let copies = if is_cold { cold_bytes.div_ceil(bytes).min(MOST_COPIES) } else { 1 };
         let factors = Factors::new(gpu, sample, copies)?;
-        let candidate =
-            |v: MatmulVariant| Candidate { variant: v.to_string(), plan: factors.plan(gpu, v), runs: copies };
+        factors.fill(gpu);
+        let candidate = |v: MatmulVariant| Candidate {
+            variant: v.to_string(),
+            plan: factors.plan(gpu, v),
+            runs: copies,
+            rounding: v.rounding(),
+            out: Some(factors.out.clone()),
+        };
         let candidates = MatmulVariant::candidates(gpu.caps(), dtype, [rows, n, k], allowed);
         Ok(candidates.into_iter().map(candidate).collect())
     }
@@ -227,13 +244,15 @@ impl Attending {
         let tensor = |name, rows, heads| gpu.tensor(name, DType::F32, &[rows, heads * head_dim]);
         let (q, out) = (tensor("tune.q", rows, n_heads)?, tensor("tune.out", rows, n_heads)?);
         let (k, v) = (tensor("tune.k", keys, n_kv_heads)?, tensor("tune.v", keys, n_kv_heads)?);
+        [&q, &k, &v].into_iter().for_each(|tensor| check::fill(gpu, tensor));
         let (kv_rows, q, out) = ((0, keys), (&q, 0, rows), (&out, 0));
         let args = Attention { q, k: &k, v: &v, kv_rows, n_heads, n_kv_heads, head_dim, out };
         let candidates = AttentionVariant::candidates(gpu.caps(), rows, head_dim, allowed);
         let plan = |variant: AttentionVariant| {
             let mut plan = PlanBuilder::new(gpu, "tune");
             let plan = attention_with(&mut plan, variant, args).and_then(|()| plan.freeze());
-            Candidate { variant: variant.to_string(), plan, runs: 1 }
+            let out = Some(args.out.0.clone());
+            Candidate { variant: variant.to_string(), plan, runs: 1, rounding: variant.rounding(), out }
         };
         Ok(candidates.into_iter().map(plan).collect())
     }
@@ -265,7 +284,7 @@ impl Output {
                 lm_head(&mut plan, args, &buffers)?;
                 plan.freeze()
             });
-            Candidate { variant: variant.to_string(), plan, runs: 1 }
+            Candidate { variant: variant.to_string(), plan, runs: 1, rounding: Rounding::Exact, out: None }
         };
         Ok(LmHeadVariant::candidates(gpu.caps(), n_rows).into_iter().map(plan).collect())
     }
