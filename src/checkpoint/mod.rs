@@ -37,9 +37,6 @@ const LOOKED_FOR: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// Bytes of a tensor that are looked at between releases.
-const LOOK_BYTES: usize = 64 << 20;
-
 /// The weights of one folder.
 pub struct Checkpoint {
     dir: PathBuf,
@@ -284,37 +281,6 @@ impl Checkpoint {
             }
         };
         Ok(StoredTensor { name, dtype, shape: &tensor.shape, bytes, file })
-    }
-
-    /// The types narrower than f32 that hold a dense tensor exactly. Of an f32 tensor it reads the values, the first time
-    /// that it is asked, up to the first that needs f32; one of zeros alone is a placeholder and stays what it is.
-    ///
-    /// # Errors
-    /// Those of [`Checkpoint::get`].
-    pub fn narrow(&self, name: &str) -> Result<Narrow> {
-        if let Some(known) = self.entries.get(name).and_then(|entry| entry.narrow.get()) {
-            return Ok(*known);
-        }
-        let stored = self.get(name)?;
-        let narrow = match stored.dtype {
-            StoredDtype::F32 => {
-                let (mut narrow, mut is_any) = (Narrow::ALL, false);
-                // Piece by piece, so that little of the file stays resident on behalf of a look.
-                for piece in stored.bytes.chunks(LOOK_BYTES) {
-                    let (fits, any) = Narrow::of_f32(piece);
-                    (narrow, is_any) = (narrow & fits, is_any | any);
-                    self.release(&stored);
-                    if narrow == Narrow::NONE {
-                        break;
-                    }
-                }
-                if is_any { narrow } else { Narrow::NONE }
-            }
-            StoredDtype::F16 => Narrow { f16: true, ..Narrow::NONE },
-            StoredDtype::BF16 => Narrow { bf16: true, ..Narrow::NONE },
-            StoredDtype::Quantized(_) => Narrow::NONE,
-        };
-        Ok(self.entries.get(name).map_or(narrow, |entry| *entry.narrow.get_or_init(|| narrow)))
     }
 
     /// Checks that a tensor is there, has the given shape and an accepted type. Touches no data.

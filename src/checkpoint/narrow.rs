@@ -5,10 +5,14 @@ use std::ops::BitAnd;
 
 use half::{bf16, f16};
 
+use super::Checkpoint;
 use super::stored::{StoredDtype, StoredTensor};
+use crate::error::Result;
 
 /// Values that are looked at before asking whether any narrow type is left.
 const CHUNK: usize = 4096;
+/// Bytes of a tensor that are looked at between releases.
+const LOOK_BYTES: usize = 64 << 20;
 /// The largest f16.
 const F16_MAX: f32 = 65504.0;
 /// The smallest normal f16; the numbers below it are multiples of 2^-24.
@@ -27,7 +31,7 @@ impl Narrow {
     /// Only f32 will do.
     pub const NONE: Narrow = Narrow { f16: false, bf16: false };
     /// All of them, until a value is looked at.
-    pub(super) const ALL: Narrow = Narrow { f16: true, bf16: true };
+    const ALL: Narrow = Narrow { f16: true, bf16: true };
 
     /// The narrowest type: bf16 where both hold, as widening it takes fewer steps.
     pub fn dtype(self) -> StoredDtype {
@@ -39,7 +43,7 @@ impl Narrow {
     }
 
     /// What holds these little-endian f32, and whether any of them is not zero. Ends at the first few that need f32.
-    pub(super) fn of_f32(bytes: &[u8]) -> (Narrow, bool) {
+    fn of_f32(bytes: &[u8]) -> (Narrow, bool) {
         let (mut fits, mut bits) = (Narrow::ALL, 0);
         for chunk in bytes.as_chunks::<4>().0.chunks(CHUNK) {
             // No branches, so that compilers take several values at a time.
@@ -58,6 +62,39 @@ impl Narrow {
             }
         }
         (fits, bits != 0)
+    }
+}
+
+impl Checkpoint {
+    /// The types narrower than f32 that hold a dense tensor exactly. Of an f32 tensor it reads the values, the first time
+    /// that it is asked, up to the first that needs f32; one of zeros alone is a placeholder and stays what it is.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::get`].
+    pub fn narrow(&self, name: &str) -> Result<Narrow> {
+        if let Some(known) = self.entries.get(name).and_then(|entry| entry.narrow.get()) {
+            return Ok(*known);
+        }
+        let stored = self.get(name)?;
+        let narrow = match stored.dtype {
+            StoredDtype::F32 => {
+                let (mut narrow, mut is_any) = (Narrow::ALL, false);
+                // Piece by piece, so that little of the file stays resident on behalf of a look.
+                for piece in stored.bytes.chunks(LOOK_BYTES) {
+                    let (fits, any) = Narrow::of_f32(piece);
+                    (narrow, is_any) = (narrow & fits, is_any | any);
+                    self.release(&stored);
+                    if narrow == Narrow::NONE {
+                        break;
+                    }
+                }
+                if is_any { narrow } else { Narrow::NONE }
+            }
+            StoredDtype::F16 => Narrow { f16: true, ..Narrow::NONE },
+            StoredDtype::BF16 => Narrow { bf16: true, ..Narrow::NONE },
+            StoredDtype::Quantized(_) => Narrow::NONE,
+        };
+        Ok(self.entries.get(name).map_or(narrow, |entry| *entry.narrow.get_or_init(|| narrow)))
     }
 }
 
