@@ -254,8 +254,8 @@ fn files_that_are_not_ours_are_left_alone() {
     let link = text(&dir.path().join("./clip.wav"));
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
     let (data, root) = (text(&demo.join("bench/mini_mmsu.jsonl")), text(&demo));
-    ask(&clip, &["--trace", &link], &["--trace", "is the input"]);
-    bad(&["stages", &clip, "--out", &link], &["--out", "is the input"]);
+    ask(&clip, &["--trace", &link], &["--trace", "overwritten"]);
+    bad(&["stages", &clip, "--out", &link], &["--out", "overwritten"]);
     ask(&clip, &["--pipeline-cache", &notes], &["--pipeline-cache", "notes.txt"]);
     let eval = ["eval", "mmsu", "--data", &data, "--audio-root", &root, "--limit", "1"];
     for out in [&notes, &clip] {

@@ -350,3 +350,46 @@ fn ctrl_c_ends_with_a_clean_file_and_says_how_to_go_on() {
     assert!((2..61).contains(&rows(&out).len()));
     assert!(fs::read(&out).unwrap().ends_with(b"\n"));
 }
+
+#[test]
+fn a_shard_without_items_says_so() {
+    let folder = folder();
+    let out = folder.path().join("out.jsonl");
+    let said = stdout_of(&mmsu(&out, &["--shard", "0/1000"]));
+    assert!(
+        said.contains("shard 0/1000 is empty") && said.contains("61 items") && !said.contains("judge"),
+        "{said}"
+    );
+    let summary = json_of(&mmsu(&out, &["--shard", "0/1000", "--json"]));
+    assert_eq!(summary["items"], 0);
+    assert!(summary["empty"].as_str().unwrap().contains("0/1000"), "{summary}");
+}
+
+#[test]
+fn data_of_another_benchmark_are_named_as_such() {
+    let folder = folder();
+    let out = folder.path().join("out");
+    let bench = demo().join("bench");
+    let mmau = bench.join("mini_mmau.json");
+    let words = ["--data", "mini_mmau.json", "`audio_path`", "`audio_id`", "`diffa eval mmau`"];
+    fails(&eval("mmsu", &mmau, &out, &[]), 2, &words);
+    let words = ["--data", "mini_mmsu.jsonl", "`audio`", "`audio_path`", "`diffa eval mmsu`"];
+    fails(&eval("voicebench", &bench, &out, &[]), 2, &words);
+    let data = folder.path().join("data.jsonl");
+    fs::write(&data, "{\"question\": \"q\", \"audio_path\": null}\n").unwrap();
+    fails(&eval("mmsu", &data, &out, &[]), 2, &["--data", "data.jsonl", "`audio_path`"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn answers_go_neither_to_standard_output_nor_over_the_data() {
+    let folder = folder();
+    fails(&mmsu(Path::new("-"), &[]), 2, &["--out", "standard output"]);
+    assert!(!Path::new("-").exists());
+    let data = folder.path().join("data.jsonl");
+    // Without its line end, the last line would be cut off as torn.
+    let content = fs::read_to_string(demo().join("bench/mini_mmsu.jsonl")).unwrap();
+    fs::write(&data, content.trim_end()).unwrap();
+    fails(&eval("mmsu", &data, &data, &["--resume"]), 2, &["--out", "data.jsonl", "overwritten"]);
+    assert_eq!(fs::read_to_string(&data).unwrap(), content.trim_end());
+}

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::args::{DecodeArgs, Global, ModelArgs};
 use super::terminal::{self, Terminal};
-use super::{interrupt, load, report, settings};
+use super::{interrupt, load, paths, report, settings};
 
 pub(super) const HELP: &str = "\
 MMSU is read from its jsonl, MMAU from its json, VoiceBench from a Parquet file of the Hugging Face hub, a jsonl with \
@@ -88,6 +88,17 @@ pub(super) struct EvalArgs {
 }
 
 impl EvalArgs {
+    /// Refuses what cannot be the file of answers.
+    fn check_out(&self) -> Result<()> {
+        if self.out.as_os_str() == "-" {
+            let reason =
+                "answers go into a file, from which --resume can go on, not to standard output; name one";
+            return Err(Error::usage("--out", reason));
+        }
+        paths::check_output("--out", &self.out, [self.data.as_path()])?;
+        load::check_target("--out", &self.out, None)
+    }
+
     fn selection(&self) -> Result<Selection> {
         if self.limit == Some(0) {
             return Err(Error::usage("--limit", "must be at least 1"));
@@ -109,7 +120,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &EvalArgs) -> Result<(
     let ends = diffa::engine::end_ids(&paths.llada_config()?, &paths.tokenizer()?);
     settings::add_end_tokens(&args.decode, ends, &mut options);
     let selection = args.selection()?;
-    load::check_target("--out", &args.out, None)?;
+    args.check_out()?;
     let items = dataset::read(benchmark, &args.data, args.audio_root.as_deref())?;
     let selected = selection.apply(items)?;
     check_audio(term, &selected)?;
@@ -167,7 +178,13 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &EvalArgs) -> Result<(
         }
     }
     file.finish()?;
-    let summary = Summary { benchmark, tally, elapsed: start.elapsed(), out: &args.out };
+    let empty = selection.shard.filter(|_| selected.due.is_empty()).map(|shard| {
+        format!(
+            "shard {shard} is empty, as there are only {} items for {} shards",
+            selected.total, shard.count
+        )
+    });
+    let summary = Summary { benchmark, tally, elapsed: start.elapsed(), out: &args.out, empty };
     terminal::print(&if args.json { summary.json() } else { summary.sentence() })
 }
 
@@ -230,11 +247,16 @@ struct Summary<'a> {
     tally: Tally,
     elapsed: Duration,
     out: &'a Path,
+    /// Why there was nothing to answer.
+    empty: Option<String>,
 }
 
 impl Summary<'_> {
     fn sentence(&self) -> String {
         let Tally { items, failed, judged, right, .. } = self.tally;
+        if let Some(empty) = &self.empty {
+            return format!("{}: {empty}: {}", self.benchmark, self.out.display());
+        }
         let score = match self.tally.accuracy() {
             Some(accuracy) => format!("{right} of {judged} right ({:.2} %)", 100.0 * accuracy),
             None => "a judge decides".to_owned(),
@@ -255,6 +277,7 @@ impl Summary<'_> {
             "benchmark": self.benchmark.name(),
             "out": self.out.to_string_lossy(),
             "items": items,
+            "empty": self.empty,
             "errors": failed,
             "judged": judged,
             "right": right,

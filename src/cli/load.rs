@@ -16,6 +16,7 @@ use indicatif::ProgressBar;
 
 use super::args::Global;
 use super::interrupt;
+use super::paths::check_output;
 use super::terminal::Terminal;
 
 /// The adapter with the kernels that were measured for it.
@@ -116,10 +117,7 @@ pub(super) fn warn_if_long(term: &Terminal, path: &Path, n: usize, config: &Whis
 /// Checks that a file can be written, before the work of which it is the result, and that it is not `input`, which
 /// would be lost.
 pub(super) fn check_target(option: &str, path: &Path, input: Option<&Path>) -> Result<()> {
-    let resolved = |path: &Path| path.canonicalize().ok();
-    if input.is_some_and(|input| resolved(input).is_some() && resolved(input) == resolved(path)) {
-        return Err(Error::usage(option, format!("{} is the input; name another file", path.display())));
-    }
+    check_output(option, path, input)?;
     if path.is_dir() {
         return Err(Error::usage(option, format!("{} is a folder; name a file in it", path.display())));
     }

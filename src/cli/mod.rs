@@ -14,6 +14,7 @@ mod interrupt;
 mod judge;
 mod load;
 mod merge;
+mod paths;
 mod plan;
 mod quantize;
 mod report;

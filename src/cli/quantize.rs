@@ -11,7 +11,7 @@ use indicatif::BinaryBytes;
 use serde_json::json;
 
 use super::terminal::{self, Terminal};
-use super::{INTERRUPTED, interrupt};
+use super::{INTERRUPTED, interrupt, paths};
 
 pub(super) const HELP: &str = "\
 q8 keeps 8 bits for each weight of the large matrices, q4 4 bits (8 for the embedding table and the output \
@@ -52,7 +52,7 @@ pub(super) fn run(term: &Terminal, args: &QuantizeArgs) -> Result<()> {
     } else {
         (args.input.clone(), args.output.clone())
     };
-    if same_folder(&input, &output) {
+    if paths::same_file(&input, &output) {
         return Err(Error::usage("OUT", "is the folder that is read; name another one"));
     }
     let bar = term.bytes("quantizing", input_bytes(&input)?);
@@ -84,10 +84,6 @@ pub(super) fn run(term: &Terminal, args: &QuantizeArgs) -> Result<()> {
         BinaryBytes(after),
         after as f64 / before.max(1) as f64
     ))
-}
-
-fn same_folder(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Copies the files of a folder, if there is one.

@@ -79,7 +79,7 @@ impl AudioSource {
 ///
 /// # Errors
 /// [`Error::Io`] if a file cannot be read, [`Error::Config`] if it is not what its name says, [`Error::Usage`] if
-/// there is nothing in it.
+/// there is nothing in it or nothing in it names a clip, as in another benchmark's data.
 pub fn read(benchmark: Benchmark, path: &Path, audio_root: Option<&Path>) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for file in files(benchmark, path)? {
@@ -91,6 +91,9 @@ pub fn read(benchmark: Benchmark, path: &Path, audio_root: Option<&Path>) -> Res
         let rows = if embedded { table::read(&file)? } else { json::read(&file)? };
         let root = audio_root.or_else(|| file.parent()).unwrap_or(Path::new(""));
         let shared: Arc<Path> = file.as_path().into();
+        if !embedded {
+            check_fields(benchmark, &file, &rows)?;
+        }
         for (row, fields) in rows.into_iter().enumerate() {
             let audio = match embedded {
                 true => AudioSource::Embedded { table: shared.clone(), row },
@@ -109,6 +112,28 @@ pub fn read(benchmark: Benchmark, path: &Path, audio_root: Option<&Path>) -> Res
         true => Err(Error::usage("--data", format!("{} holds no questions", path.display()))),
         false => Ok(items),
     }
+}
+
+/// Refuses a file whose items all lack the field of the clip: it is of another benchmark, or no benchmark's data.
+fn check_fields(benchmark: Benchmark, file: &Path, rows: &[Object]) -> Result<()> {
+    let field = benchmark.audio_field();
+    let Some(first) = rows.first() else { return Ok(()) };
+    if rows.iter().any(|row| !matches!(audio_file(row, field, Path::new("")), AudioSource::Unknown { .. })) {
+        return Ok(());
+    }
+    let others = Benchmark::ALL.into_iter().filter(|other| *other != benchmark);
+    let remedy = match others.into_iter().find(|other| first.contains_key(other.audio_field())) {
+        Some(other) => format!(
+            "it has `{}`, as the data of {other}: use `diffa eval {other}`, or name the data of {benchmark}",
+            other.audio_field()
+        ),
+        None => format!("is it the data of {benchmark}?"),
+    };
+    let reason = format!(
+        "no item of {} names its clip in the field `{field}`, as those of {benchmark} do; {remedy}",
+        file.display()
+    );
+    Err(Error::usage("--data", reason))
 }
 
 fn audio_file(fields: &Object, field: &'static str, root: &Path) -> AudioSource {
