@@ -435,3 +435,35 @@ fn a_killed_command_loses_nothing() {
     // Each kill may have cost the one request under way.
     assert!(endpoint.requests().len() <= 14, "{}", endpoint.requests().len());
 }
+
+#[test]
+fn an_address_that_is_none_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let answers = write_answers(folder.path(), 3);
+    let file = command::text(&answers);
+    for url in ["notaurl", "localhost:8000/v1", "ftp://localhost/v1", "http://", "http://a b/v1", ""] {
+        let output = command::run(&["score", "open", &file, "--judge", url, "--judge-model", "m"]);
+        let message = command::stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{url}: {message}");
+        assert!(message.starts_with(&format!("error: --judge: `{url}` ")), "{message}");
+        assert!(!judged_path(&answers).exists(), "{url}");
+        let error = judge(&read(&answers), &judged_path(&answers), &Settings::new(url, "m"), &mut |_| Ok(()));
+        assert!(error.unwrap_err().is_bad_input() && !judged_path(&answers).exists(), "{url}");
+    }
+}
+
+#[test]
+fn failures_are_told_while_they_are_repeated() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = command::text(&write_answers(folder.path(), 12));
+    let url = format!("http://{address}/v1");
+    let args = ["score", "open", &file, "--judge", &url, "--judge-model", "m", "--judge-wait", "0.05"];
+    let output = command::run(&[&args[..], &["--judge-attempts", "5"]].concat());
+    let message = command::stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{message}");
+    // 48 repetitions: the first, then 2, 4, 8, 16 and 32 at the most.
+    let told: Vec<&str> = message.lines().filter(|line| line.contains("is asked again")).collect();
+    assert!((2..=6).contains(&told.len()), "{message}");
+    assert!(told.iter().all(|line| line.starts_with("note: ") && line.contains(&url)), "{message}");
+}

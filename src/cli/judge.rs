@@ -59,18 +59,34 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 impl JudgeArgs {
-    /// Refuses options that do not fit the files.
+    /// Refuses options that do not fit the files, and an address that is none.
     pub(super) fn check(&self, files: &[PathBuf]) -> Result<()> {
+        if let Some(url) = &self.judge {
+            judge::check_address(url)?;
+        }
         match (&self.judged, files) {
             (Some(_), [_, _, ..]) => Err(Error::usage("--judged", "takes the votes of one FILE only")),
             _ => Ok(()),
         }
     }
 
+    /// Where the votes for the answers of `file` go; none if nobody is asked.
+    pub(super) fn output(&self, file: &Path) -> Option<PathBuf> {
+        self.judge.as_ref()?;
+        Some(self.judged.clone().unwrap_or_else(|| file.with_extension("judged.jsonl")))
+    }
+
+    /// The file with the text to ask with.
+    pub(super) fn prompt_file(&self) -> Option<&Path> {
+        self.judge_prompt.as_deref()
+    }
+
     /// Asks the judge about the answers of `file`; none if nobody is to be asked or there is nothing to ask about.
     pub(super) fn ask(&self, term: &Terminal, file: &Path, answers: &[Answers]) -> Result<Option<Judged>> {
         let judged = |part: &Answers| matches!(part.evaluator, Evaluator::Open | Evaluator::Qa);
-        let (Some(url), Some(model)) = (&self.judge, &self.judge_model) else { return Ok(None) };
+        let (Some(url), Some(model), Some(out)) = (&self.judge, &self.judge_model, self.output(file)) else {
+            return Ok(None);
+        };
         if !answers.iter().any(judged) {
             term.note(&format!("{} needs no judge", file.display()));
             return Ok(None);
@@ -89,10 +105,18 @@ impl JudgeArgs {
             let text = text.trim().to_owned();
             (settings.open_prompt, settings.qa_prompt) = (text.clone(), text);
         }
-        let out = self.judged.clone().unwrap_or_else(|| file.with_extension("judged.jsonl"));
         let bar = term.items("judging", 0, 0);
-        let mut resumed = None;
+        let (mut resumed, mut noted) = (None, 0);
         let mut observe = |progress: Progress| {
+            if let Some(trouble) =
+                progress.trouble.as_deref().filter(|_| progress.retries >= 1.max(2 * noted))
+            {
+                noted = progress.retries;
+                let times = if noted == 1 { "once".to_owned() } else { format!("{noted} times") };
+                bar.suspend(|| {
+                    term.note(&format!("the judge has failed {times} and is asked again: {trouble}"))
+                });
+            }
             if resumed.is_none() {
                 // The rate and the time left are those of this run.
                 bar.set_position(*resumed.insert(progress.judged as u64));

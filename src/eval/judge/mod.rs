@@ -17,7 +17,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use ureq::http::Uri;
 
+use crate::error::{Error, Result};
 pub use prompt::{OPEN, QA};
 pub use run::{Judged, judge};
 
@@ -88,8 +90,26 @@ impl Settings {
     }
 }
 
+/// Refuses an address that no request can be sent to, before there is anything to send.
+///
+/// # Errors
+/// [`Error::Usage`]: it is not an http or https address with a host.
+pub fn check_address(url: &str) -> Result<()> {
+    let parsed = url.parse::<Uri>().ok();
+    let is_web = parsed.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    match is_web {
+        true => Ok(()),
+        false => Err(Error::usage(
+            "--judge",
+            format!("`{url}` is no http or https address; one is http://localhost:8000/v1"),
+        )),
+    }
+}
+
 /// How far a run is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Answers that have their votes, those of earlier runs included.
     pub judged: usize,
@@ -99,6 +119,8 @@ pub struct Progress {
     pub total: usize,
     /// Requests that failed and were repeated.
     pub retries: usize,
+    /// Why the last of them failed.
+    pub trouble: Option<String>,
 }
 
 /// What a run came to.

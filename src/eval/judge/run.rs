@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::client::{Client, Trouble};
 use super::pace::Pace;
 use super::prompt::Kind;
 use super::record::Record;
-use super::{Missing, Progress, Report, Settings, VOTES};
+use super::{Missing, Progress, Report, Settings, VOTES, check_address};
 use crate::error::{Error, Result};
 use crate::eval::score::Answers;
 use crate::eval::score::input::Row;
@@ -49,7 +50,7 @@ enum Outcome {
 /// under way have been answered and written, and is returned.
 ///
 /// # Errors
-/// A row lacks its question or answer, a prompt lacks a place, or `out` cannot be written or belongs to other
+/// The address is none, a row lacks its question or answer, a prompt lacks a place, or `out` cannot be written or belongs to other
 /// answers or to another judge. Trouble with the endpoint is no error; see [`Report::missing`].
 pub fn judge(
     parts: &[Answers],
@@ -57,6 +58,7 @@ pub fn judge(
     settings: &Settings,
     observe: &mut dyn FnMut(Progress) -> Result<()>,
 ) -> Result<Judged> {
+    check_address(&settings.url)?;
     let rows: Vec<&Row> = parts.iter().flat_map(|part| &part.rows).collect();
     let kinds: Vec<Option<Kind>> =
         parts.iter().flat_map(|part| part.rows.iter().map(|_| Kind::of(part.evaluator))).collect();
@@ -82,6 +84,7 @@ pub fn judge(
         settings,
         next: AtomicUsize::new(0),
         retries: AtomicUsize::new(0),
+        trouble: Mutex::new(None),
         one_by_one: AtomicBool::new(false),
     };
     let mut ended =
@@ -100,6 +103,7 @@ pub fn judge(
                 missing: ended.failed,
                 total,
                 retries: run.retries.load(Ordering::Relaxed),
+                trouble: run.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             };
             if let Err(error) = observe(progress) {
                 ended.error.get_or_insert(error);
@@ -195,6 +199,8 @@ struct Run<'a> {
     settings: &'a Settings,
     next: AtomicUsize,
     retries: AtomicUsize,
+    /// What the last failure was that a request is repeated for.
+    trouble: Mutex<Option<String>>,
     /// The endpoint refuses to sample several replies at once.
     one_by_one: AtomicBool,
 }
@@ -257,6 +263,7 @@ impl Run<'_> {
             if failures >= self.settings.patience.attempts {
                 return Outcome::Failed(last);
             }
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.clone());
             self.retries.fetch_add(1, Ordering::Relaxed);
             pause = self.pace.backoff(failures);
             if let Some(wait) = asked_wait {
