@@ -23,6 +23,34 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'\\')
     .add(b':');
 
+/// How a row calls its clip.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Name {
+    /// As the data call it, relative to the folder of the clips.
+    pub(super) given: Option<String>,
+    /// As `diffa eval` found it, relative to where that was run.
+    pub(super) noted: Option<String>,
+}
+
+/// What became of a clip.
+enum Located<'a> {
+    File(&'a str, PathBuf),
+    /// A cell of a Parquet file, of which there is no file to play.
+    Embedded(&'a str),
+    Missing(&'a str),
+}
+
+/// Clips that a page cannot play because their files are not found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingClips {
+    /// Items whose clip is not found.
+    pub missing: usize,
+    /// Items that name the file of a clip.
+    pub total: usize,
+    /// The first clip that is not found.
+    pub example: String,
+}
+
 /// Where clips are and how the page refers to them.
 #[derive(Debug, Clone)]
 pub struct Clips {
@@ -49,13 +77,46 @@ impl Clips {
         })
     }
 
-    /// A player for the clip that a row names; nothing if it names none, a word if the file is not there.
-    pub(super) fn player(&self, clip: Option<&str>) -> Markup {
-        let Some(clip) = clip.filter(|clip| !clip.is_empty()) else { return html! {} };
-        let path = self.root.join(clip);
-        if !path.is_file() {
-            return html! { p.note { "no clip: " (clip) } };
+    /// Where the clip is. The folder of the clips goes first, since they may have been moved after the run.
+    fn locate<'a>(&self, name: &'a Name) -> Option<Located<'a>> {
+        let [given, noted] =
+            [&name.given, &name.noted].map(|name| name.as_deref().filter(|name| !name.is_empty()));
+        let first = given.or(noted)?;
+        let below = [given, noted].into_iter().flatten().map(|name| (name, self.root.join(name)));
+        let mut all = below.chain(noted.map(|name| (name, PathBuf::from(name))));
+        Some(match all.find(|(_, path)| path.is_file()) {
+            Some((name, path)) => Located::File(name, std::path::absolute(&path).unwrap_or(path)),
+            None if given.is_none() && is_cell(first) => Located::Embedded(first),
+            None => Located::Missing(first),
+        })
+    }
+
+    /// Counts the clips that are not found; none if all are.
+    pub(super) fn missing(&self, names: impl Iterator<Item = Name>) -> Option<MissingClips> {
+        let (mut total, mut missing, mut example) = (0, 0, None);
+        for name in names {
+            match self.locate(&name) {
+                None | Some(Located::Embedded(_)) => continue,
+                Some(Located::File(..)) => {}
+                Some(Located::Missing(name)) => {
+                    missing += 1;
+                    example.get_or_insert_with(|| name.to_owned());
+                }
+            }
+            total += 1;
         }
+        example.map(|example| MissingClips { missing, total, example })
+    }
+
+    /// A player for the clip that a row names; nothing if it names none, a word if the file is not there.
+    pub(super) fn player(&self, name: &Name) -> Markup {
+        let (clip, path) = match self.locate(name) {
+            None => return html! {},
+            Some(Located::Embedded(clip) | Located::Missing(clip)) => {
+                return html! { p.note { "no clip: " (clip) } };
+            }
+            Some(Located::File(clip, path)) => (clip, path),
+        };
         if self.embed {
             return match fs::read(&path) {
                 Ok(bytes) => {
@@ -80,6 +141,13 @@ impl Clips {
             .map(|part| utf8_percent_encode(&part.as_os_str().to_string_lossy(), ESCAPED).to_string());
         format!("{prefix}{}", parts.collect::<Vec<_>>().join("/"))
     }
+}
+
+/// True for what `diffa eval` notes of a clip inside a Parquet file: the file and the row.
+fn is_cell(noted: &str) -> bool {
+    noted.rsplit_once('#').is_some_and(|(table, row)| {
+        table.to_ascii_lowercase().ends_with(".parquet") && row.parse::<usize>().is_ok()
+    })
 }
 
 /// Media type by the file's name.
@@ -108,10 +176,30 @@ mod tests {
         fs::write(sounds.join("a#1 \"x\".wav"), b"RIFF").unwrap();
         let page = folder.path().join("pages/report.html");
         let player = |embed: bool, clip: &str| {
-            Clips::new(&sounds, &page, embed).unwrap().player(Some(clip)).into_string()
+            let name = Name { given: Some(clip.to_owned()), noted: None };
+            Clips::new(&sounds, &page, embed).unwrap().player(&name).into_string()
         };
         assert!(player(false, "a#1 \"x\".wav").contains("src=\"../my%20sounds/a%231%20%22x%22.wav\""));
         assert!(player(true, "a#1 \"x\".wav").contains("src=\"data:audio/wav;base64,UklGRg==\""));
         assert!(player(false, "<none>.wav").contains("no clip: &lt;none&gt;.wav"));
+    }
+
+    #[test]
+    fn clips_are_found_where_the_run_found_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let noted = folder.path().join("a.wav");
+        fs::write(&noted, b"RIFF").unwrap();
+        let noted = noted.to_str().unwrap();
+        let clips =
+            Clips::new(&folder.path().join("elsewhere"), &folder.path().join("p.html"), false).unwrap();
+        let name = |given: &str, noted: &str| {
+            let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            Name { given: some(given), noted: some(noted) }
+        };
+        assert!(clips.player(&name("x/a.wav", noted)).into_string().contains("src=\"a.wav\""));
+        let names = [name("x/a.wav", noted), name("x/a.wav", ""), name("", ""), name("", "usa.parquet#3")];
+        let missing = clips.missing(names.into_iter()).unwrap();
+        assert_eq!(missing, MissingClips { missing: 1, total: 2, example: "x/a.wav".to_owned() });
+        assert_eq!(clips.missing([name("", noted)].into_iter()), None);
     }
 }

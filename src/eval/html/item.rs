@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::Clips;
+use super::clips::Name;
 use crate::eval::score::input::Row;
 use crate::eval::score::json::Json;
 use crate::eval::score::{Answers, Scores, Verdict};
@@ -40,10 +41,10 @@ impl Item<'_> {
         Some(value.label())
     }
 
-    /// The clip: a field of the data, or what `diffa eval` noted where the data embeds its clips.
-    fn clip(&self) -> Option<String> {
-        let noted = || self.row.recorded("audio").filter(|value| **value != Json::Null).map(Json::label);
-        self.first(&["audio_path", "audio", "audio_id"]).or_else(noted)
+    /// The clip: a field of the data, and what `diffa eval` noted.
+    pub(super) fn clip(&self) -> Name {
+        let noted = self.row.recorded("audio").filter(|value| **value != Json::Null).map(Json::label);
+        Name { given: self.first(&["audio_path", "audio", "audio_id"]), noted }
     }
 
     fn choices(&self) -> Vec<String> {
@@ -88,7 +89,7 @@ impl Item<'_> {
                     @if let Some(nfe) = self.nfe { span { (nfe) " forwards" } }
                     @if let Some(note) = &verdict.note { span { (note) } }
                 }
-                (clips.player(self.clip().as_deref()))
+                (clips.player(&self.clip()))
                 dl {
                     (field("question", self.first(&["question", "prompt", "instruction"])))
                     @if !choices.is_empty() {

@@ -13,7 +13,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use self::confusion::Confusion;
 use self::item::Item;
 use super::score::{Answers, Interval, Metric, Scores, Table, Unit};
-pub use clips::Clips;
+pub use clips::{Clips, MissingClips};
 
 const STYLE: &str = include_str!("style.css");
 /// Slowest items that are listed.
@@ -26,6 +26,12 @@ pub struct Section<'a> {
     pub answers: &'a Answers,
     /// Their scores.
     pub scores: &'a Scores,
+}
+
+/// The clips that the page of these sections cannot play because their files are not found; none if all are.
+pub fn missing_clips(sections: &[Section<'_>], clips: &Clips) -> Option<MissingClips> {
+    let items = sections.iter().flat_map(|section| item::items(section.answers, section.scores));
+    clips.missing(items.map(|item| item.clip()))
 }
 
 /// Writes the page. `title` is its headline.
@@ -82,7 +88,12 @@ fn overview(sections: &[Section<'_>]) -> Markup {
                     td { a href={ "#part-" (at) } { (section.answers.label()) } }
                     td.number { (scores.answers) }
                     td.number { (scores.errors) }
-                    td { @if let Some(metric) = metric { (metric.name) " " (metric.shown()) } }
+                    td {
+                        @match metric {
+                            Some(metric) => { (metric.name) " " (metric.shown()) }
+                            None => "needs --judge",
+                        }
+                    }
                     td.wide { @if let Some((share, interval)) = metric.and_then(share_of) { (bar(share, interval)) } }
                 }
             }
@@ -113,7 +124,7 @@ fn part(at: usize, section: &Section<'_>, clips: &Clips) -> Markup {
         section id={ "part-" (at) } {
             h2 { (answers.label()) }
             p.file { (answers.path.display()) ", " (scores.answers) " answers, " (scores.errors) " errors" }
-            (metrics(&scores.metrics))
+            @if !scores.metrics.is_empty() { (metrics(&scores.metrics)) }
             @for note in &scores.notes { p.note { (note) } }
             @for table in &scores.tables { (category(table)) }
             @if let Some(confusion) = Confusion::of(&items, scores.evaluator) { (confusion.render()) }
