@@ -1,25 +1,33 @@
 //! `diffa score`: the official scorers' numbers for files of answers.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use diffa::eval::html::{self, Clips, Section};
-use diffa::eval::score::{Answers, Comparison, Rules, Scores, compare};
+use diffa::eval::score::{
+    self, Answers, Comparison, Incomplete, Rules, Scores, compare, incomplete, repeated_ids,
+};
 use diffa::{Error, Result};
 use serde_json::Value;
 
 use super::judge::{self, JudgeArgs};
+use super::paths::{check_output, same_file};
 use super::terminal::{self, Terminal};
 
 pub(super) const HELP: &str = "\
 VoiceBench: `voicebench` picks the evaluator by subset: from the field `subset` of the rows, or from an official \
 file name (MODEL-SUBSET-SPLIT-MODALITY.jsonl), or --subset. alpacaeval, alpacaeval_full, commoneval, wildvoice: open; \
 sd-qa: qa; openbookqa, mmsu: mcq; bbh: bbh; advbench: harm; ifeval: ifeval. The evaluators' names are accepted too. \
-open and qa read a judge's scores from the file, or ask one with --judge; PEDANT is out of scope. Where the official \
+open and qa read a judge's scores from the file, or ask one with --judge; subsets that have no scores are listed \
+without a number while others have one. PEDANT is out of scope. Where the official \
 program draws at random, floor, expected value and ceiling are given. Rows with an `error` and no answer count as \
 wrong, and are left out of a judge's average.
+
+Files of diffa eval are checked: answers to another benchmark and items that are there twice are refused, and a \
+warning says so if the run is not finished or a shard is missing (with --json: `incomplete`).
 
 --judge writes FILE with the ending .judged.jsonl: each answer with its three votes as soon as they come in. Run \
 again, it asks only for what is missing. If votes are still missing at the end, the scores are those of the others \
@@ -66,30 +74,50 @@ pub(super) struct ScoreArgs {
     judge: JudgeArgs,
 }
 
+impl ScoreArgs {
+    /// Refuses to read a file twice or to write one that is read, before anything is read.
+    fn check_paths(&self) -> Result<()> {
+        for (at, file) in self.files.iter().enumerate() {
+            if self.files[..at].iter().any(|earlier| same_file(earlier, file)) {
+                return Err(Error::usage("FILE", format!("{} is given twice", file.display())));
+            }
+        }
+        let read = self.files.iter().chain(&self.compare).map(PathBuf::as_path);
+        let read: Vec<&Path> = read.chain(self.judge.prompt_file()).collect();
+        let votes: Vec<PathBuf> = self.files.iter().filter_map(|file| self.judge.output(file)).collect();
+        for output in &votes {
+            check_output("--judged", output, read.iter().copied())?;
+        }
+        let Some(page) = &self.html else { return Ok(()) };
+        if let Some(output) = votes.iter().find(|output| *output == page || same_file(output, page)) {
+            return Err(Error::usage(
+                "--html",
+                format!("{} is for the votes; name another file", output.display()),
+            ));
+        }
+        check_output("--html", page, read)
+    }
+}
+
 /// A scored part of the input.
 struct Scored {
     label: String,
     answers: Answers,
     scores: Scores,
     comparison: Option<Comparison>,
+    /// What its file lacks of the run.
+    incomplete: Option<Incomplete>,
 }
 
 /// Runs the command.
 pub(super) fn run(term: &Terminal, args: &ScoreArgs) -> Result<()> {
     let rules: Rules = args.benchmark.parse()?;
     let subset = args.subset.as_deref();
-    let mut parts = Vec::new();
-    let mut missing = None;
     args.judge.check(&args.files)?;
+    args.check_paths()?;
+    let mut files = Vec::with_capacity(args.files.len());
     for file in &args.files {
-        let answers = Answers::read(file, rules, subset)?;
-        match args.judge.ask(term, file, &answers)? {
-            Some(judged) => {
-                missing = missing.or(judge::complaint(term, file, &judged.report));
-                parts.extend(judged.answers);
-            }
-            None => parts.extend(answers),
-        }
+        files.push((file, Answers::read(file, rules, subset)?));
     }
     let mut others = Vec::new();
     for file in &args.compare {
@@ -97,15 +125,35 @@ pub(super) fn run(term: &Terminal, args: &ScoreArgs) -> Result<()> {
             others.push((answers.label(), answers));
         }
     }
+    warn_of_rows(term, &files)?;
+    let mut parts = Vec::new();
+    let mut missing = None;
+    for (file, answers) in files {
+        let gap = incomplete(&answers)?.into_iter().next();
+        let judged = args.judge.ask(term, file, &answers)?;
+        if let Some(judged) = &judged {
+            missing = missing.or(judge::complaint(term, file, &judged.report));
+        }
+        let answers = judged.map_or(answers, |judged| judged.answers);
+        parts.extend(answers.into_iter().map(|answers| (answers, gap.clone())));
+    }
+    let unjudged = unjudged(term, &parts);
     let mut scored = Vec::new();
-    for answers in parts {
-        let (label, scores) = (answers.label(), answers.score(0)?);
+    for (answers, incomplete) in parts {
+        let label = answers.label();
+        if unjudged && answers.needs_judge() {
+            let scores = answers.unjudged();
+            scored.push(Scored { label, answers, scores, comparison: None, incomplete });
+            continue;
+        }
+        let mut scores = answers.score(0)?;
         let comparison = match others.iter().find(|(other, _)| *other == label) {
             Some((_, other)) => Some(compare(&scores, &other.score(0)?)?),
             None if others.is_empty() => None,
             None => return Err(Error::usage("--compare", format!("there is no other run of {label}"))),
         };
-        scored.push(Scored { label, answers, scores, comparison });
+        scores.notes.extend(incomplete.as_ref().map(Incomplete::to_string));
+        scored.push(Scored { label, answers, scores, comparison, incomplete });
     }
     if args.json {
         print_json(&scored)?
@@ -113,17 +161,71 @@ pub(super) fn run(term: &Terminal, args: &ScoreArgs) -> Result<()> {
         print_tables(&scored)?
     }
     if let Some(page) = &args.html {
-        write_page(args, page, &scored)?;
+        write_page(term, args, page, &scored)?;
         term.note(&format!("the page is {}", page.display()));
     }
     missing.map_or(Ok(()), Err)
 }
 
-fn write_page(args: &ScoreArgs, page: &Path, scored: &[Scored]) -> Result<()> {
+/// Warns of runs that are not complete, over all files together, and of rows that may count twice.
+fn warn_of_rows(term: &Terminal, files: &[(&PathBuf, Vec<Answers>)]) -> Result<()> {
+    for gap in incomplete(files.iter().flat_map(|(_, answers)| answers))? {
+        let names: Vec<String> = gap.files.iter().map(|file| file.display().to_string()).collect();
+        term.warn(&format!("{}: {gap}", names.join(", ")));
+    }
+    for (file, answers) in files {
+        if !are_of_one_run(answers) {
+            let file = file.display();
+            term.warn(&format!(
+                "{file}: answers under different settings are scored as if they were of one run"
+            ));
+        }
+        for (rows, id) in answers.iter().filter_map(repeated_ids) {
+            let verb = if rows == 1 { "row repeats" } else { "rows repeat" };
+            term.warn(&format!(
+                "{}: {rows} {verb} the id of another one, for example {id}; every row counts",
+                file.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// False if the rows say that they were made under different settings.
+fn are_of_one_run<'a>(parts: impl IntoIterator<Item = &'a Answers>) -> bool {
+    let noted: BTreeSet<String> = parts.into_iter().flat_map(score::settings).collect();
+    noted.len() < 2
+}
+
+/// Names the parts that nobody has judged; true if the others have scores, so that there is something to show.
+fn unjudged(term: &Terminal, parts: &[(Answers, Option<Incomplete>)]) -> bool {
+    let open: Vec<String> =
+        parts.iter().filter(|(part, _)| part.needs_judge()).map(|(part, _)| part.label()).collect();
+    if open.is_empty() || open.len() == parts.len() {
+        return false;
+    }
+    term.warn(&format!(
+        "no scores for {}: a judge has to be asked, with --judge URL --judge-model NAME",
+        open.join(", ")
+    ));
+    true
+}
+
+fn write_page(term: &Terminal, args: &ScoreArgs, page: &Path, scored: &[Scored]) -> Result<()> {
     let root = args.audio_root.as_deref().or_else(|| args.files.first()?.parent()).unwrap_or(Path::new(""));
     let clips = Clips::new(root, page, args.embed_audio)?;
     let sections: Vec<Section<'_>> =
         scored.iter().map(|part| Section { answers: &part.answers, scores: &part.scores }).collect();
+    if let Some(lost) = html::missing_clips(&sections, &clips) {
+        let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
+        term.warn(&format!(
+            "{} of {} clips not found under {}, for example {}; --audio-root names the folder their paths start at",
+            lost.missing,
+            lost.total,
+            root.display(),
+            lost.example
+        ));
+    }
     let text = html::page(&format!("{} answers", args.benchmark), &sections, &clips);
     std::fs::write(page, text).map_err(Error::io("write", page))
 }
@@ -137,6 +239,12 @@ fn print_json(scored: &[Scored]) -> Result<()> {
         object["file"] = part.answers.path.to_string_lossy().into();
         object["subset"] = part.answers.subset.as_str().into();
         object["split"] = part.answers.split.as_deref().into();
+        if part.scores.metrics.is_empty() {
+            object["needs_judge"] = true.into();
+        }
+        if let Some(gap) = &part.incomplete {
+            object["incomplete"] = serde_json::to_value(gap).map_err(fail)?;
+        }
         if let Some(comparison) = &part.comparison {
             object["comparison"] = serde_json::to_value(comparison).map_err(fail)?;
         }
@@ -158,13 +266,14 @@ fn print_tables(scored: &[Scored]) -> Result<()> {
     terminal::print(&summary(scored)?)
 }
 
-/// A line for each part, and one for each subset that comes in several.
+/// A line for each part, and one for each subset that comes in several of one run.
 fn summary(scored: &[Scored]) -> Result<String> {
     let parts: Vec<Answers> = scored.iter().map(|part| part.answers.clone()).collect();
     let mut lines: Vec<(String, Scores)> =
         scored.iter().map(|part| (part.label.clone(), part.scores.clone())).collect();
     for pool in Answers::pooled(&parts) {
-        if parts.iter().filter(|part| part.subset == pool.subset).count() > 1 {
+        let here = || parts.iter().filter(|part| part.subset == pool.subset);
+        if here().count() > 1 && !here().any(Answers::needs_judge) && are_of_one_run(here()) {
             lines.push((format!("{} (all)", pool.subset), pool.score(0)?));
         }
     }
@@ -174,11 +283,13 @@ fn summary(scored: &[Scored]) -> Result<String> {
     for (label, scores) in &lines {
         let name = scores.evaluator.name();
         let _ = write!(text, "\n{label:<width$}  {name:<9}  {:>7}  {:>6}", scores.answers, scores.errors);
-        if let Some(metric) = scores.metrics.first() {
-            let _ = write!(text, "  {:<14}  {:>11}", metric.name, metric.shown());
-            if let Some(range) = metric.range() {
-                let _ = write!(text, "  {range}");
-            }
+        let Some(metric) = scores.metrics.first() else {
+            text += "  needs --judge";
+            continue;
+        };
+        let _ = write!(text, "  {:<14}  {:>11}", metric.name, metric.shown());
+        if let Some(range) = metric.range() {
+            let _ = write!(text, "  {range}");
         }
     }
     for part in scored {

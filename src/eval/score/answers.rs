@@ -7,9 +7,9 @@
 use std::path::{Path, PathBuf};
 
 use super::input::{self, Row};
-use super::{Evaluator, Scores, score_rows};
+use super::{Evaluator, Scores, Verdict, score_rows};
 use crate::error::{Error, Result};
-use crate::eval::benchmark::{SUBSETS, evaluator_of_subset};
+use crate::eval::benchmark::{Benchmark, SUBSETS, evaluator_of_subset};
 
 /// What the user calls the rules: a benchmark, an evaluator, or VoiceBench as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,17 @@ pub enum Rules {
     One(Evaluator),
     /// VoiceBench: the evaluator of each file's subset.
     VoiceBench,
+}
+
+impl Rules {
+    /// The benchmark that is scored by them.
+    pub fn benchmark(self) -> Benchmark {
+        match self {
+            Rules::One(Evaluator::Mmsu) => Benchmark::Mmsu,
+            Rules::One(Evaluator::Mmau) => Benchmark::Mmau,
+            Rules::One(_) | Rules::VoiceBench => Benchmark::Voicebench,
+        }
+    }
 }
 
 impl std::str::FromStr for Rules {
@@ -47,9 +58,10 @@ impl Answers {
     /// `subset` overrides what the rows and the file's name say, and is for VoiceBench only.
     ///
     /// # Errors
-    /// The file is unreadable or damaged, or its subset is unknown.
+    /// The file is unreadable or damaged, of another benchmark, or its subset is unknown.
     pub fn read(path: &Path, rules: Rules, subset: Option<&str>) -> Result<Vec<Answers>> {
         let rows = input::read(path)?;
+        check_benchmark(path, rules, &rows)?;
         let answers = |subset: &str, split, evaluator, rows| Answers {
             path: path.to_path_buf(),
             subset: subset.to_owned(),
@@ -71,17 +83,10 @@ impl Answers {
                     let own = row.recorded("subset").and_then(|subset| subset.as_text());
                     let (subset, split) = match own.filter(|subset| evaluator_of(subset).is_ok()) {
                         Some(subset) => (subset.to_owned(), row.recorded("split").map(|split| split.label())),
-                        None => named.clone().map(|(subset, split)| (subset.to_owned(), split)).ok_or_else(
-                            || {
-                                let known = SUBSETS.map(|(name, _)| name).join(", ");
-                                let reason = format!(
-                                    "which part of VoiceBench {} is cannot be told from its name or its rows; \
-                                     choose one of {known}",
-                                    path.display()
-                                );
-                                Error::usage("--subset", reason)
-                            },
-                        )?,
+                        None => named
+                            .clone()
+                            .map(|(subset, split)| (subset.to_owned(), split))
+                            .ok_or_else(|| no_subset(path, &row, own))?,
                     };
                     match parts.iter_mut().find(|part| part.subset == subset && part.split == split) {
                         Some(part) => part.rows.push(row),
@@ -100,10 +105,9 @@ impl Answers {
     /// As for [`Answers::read`].
     pub fn detect(path: &Path) -> Result<Vec<Answers>> {
         let rows = input::read(path)?;
-        let all_have = |key: &str| rows.iter().all(|row| row.get(key).is_some());
         let rules = match () {
-            () if all_have("answer_gt") => Rules::One(Evaluator::Mmsu),
-            () if all_have("answer") && all_have("choices") => Rules::One(Evaluator::Mmau),
+            () if look_like(Benchmark::Mmsu, &rows) => Rules::One(Evaluator::Mmsu),
+            () if look_like(Benchmark::Mmau, &rows) => Rules::One(Evaluator::Mmau),
             () => Rules::VoiceBench,
         };
         Answers::read(path, rules, None)
@@ -139,6 +143,84 @@ impl Answers {
     pub fn score(&self, seed: u64) -> Result<Scores> {
         score_rows(self.evaluator, &self.rows, seed)
     }
+
+    /// True if there is no score before a judge has been asked: there are answers, and none has any votes.
+    pub fn needs_judge(&self) -> bool {
+        matches!(self.evaluator, Evaluator::Open | Evaluator::Qa)
+            && self.rows.iter().any(|row| row.failure().is_none())
+            && self.rows.iter().all(|row| row.get("score").is_none())
+    }
+
+    /// What is known of answers that [need a judge](Answers::needs_judge): no metric, and no answer decided.
+    pub fn unjudged(&self) -> Scores {
+        let verdicts: Vec<Verdict> = self.rows.iter().map(|row| Verdict::new(row, None)).collect();
+        let errors = verdicts.iter().filter(|verdict| verdict.error.is_some()).count();
+        Scores {
+            evaluator: self.evaluator,
+            answers: verdicts.len() - errors,
+            errors,
+            metrics: Vec::new(),
+            tables: Vec::new(),
+            notes: vec!["needs --judge: without a judge's votes there is no score".to_owned()],
+            verdicts,
+        }
+    }
+}
+
+/// Refuses answers to another benchmark than the rules are for: most rules make some number of any row.
+pub(super) fn check_benchmark(path: &Path, rules: Rules, rows: &[Row]) -> Result<()> {
+    let (wanted, file) = (rules.benchmark().name(), path.display());
+    let noted = |row: &Row| Some(row.run()?.get("benchmark")?.as_text()?.to_owned());
+    let refuse = |reason| Err(Error::usage("BENCHMARK", reason));
+    for row in rows {
+        let Some(found) = noted(row).filter(|found| found != wanted) else { continue };
+        let place = row.place();
+        if rows.iter().all(|row| noted(row).as_ref() == Some(&found)) {
+            let reason =
+                format!("{file} holds answers of {found}, not of {wanted}; use `diffa score {found} {file}`");
+            return refuse(reason);
+        }
+        return refuse(format!(
+            "{place} of {file} is an answer of {found}, not of {wanted}; put each benchmark into a file of its own"
+        ));
+    }
+    let other = match rules.benchmark() {
+        Benchmark::Mmsu => Benchmark::Mmau,
+        Benchmark::Mmau => Benchmark::Mmsu,
+        Benchmark::Voicebench => return Ok(()),
+    };
+    if look_like(other, rows) && !look_like(rules.benchmark(), rows) {
+        return refuse(format!(
+            "{file} has the fields of {other}, not of {wanted}; use `diffa score {other} {file}`"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether all rows have the fields that tell a benchmark from the others; VoiceBench has none.
+fn look_like(benchmark: Benchmark, rows: &[Row]) -> bool {
+    let all_have = |key: &str| rows.iter().all(|row| row.get(key).is_some());
+    match benchmark {
+        Benchmark::Mmsu => all_have("answer_gt"),
+        Benchmark::Mmau => all_have("answer") && all_have("choices"),
+        Benchmark::Voicebench => false,
+    }
+}
+
+/// The error for a row that no rules are known for. `own` is the subset it names itself.
+fn no_subset(path: &Path, row: &Row, own: Option<&str>) -> Error {
+    let (file, known) = (path.display(), SUBSETS.map(|(name, _)| name).join(", "));
+    let reason = match own {
+        Some(own) => format!(
+            "{} of {file} is of the subset `{own}`, for which VoiceBench has no rules; name the subset by whose \
+             rules all rows shall be scored, one of {known}",
+            row.place()
+        ),
+        None => format!(
+            "which part of VoiceBench {file} is cannot be told from its name or its rows; choose one of {known}"
+        ),
+    };
+    Error::usage("--subset", reason)
 }
 
 /// The rules of a VoiceBench subset.

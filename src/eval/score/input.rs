@@ -107,9 +107,25 @@ impl Row {
         [item, run, settings].into_iter().flatten().find_map(|noted| noted.get(key)).or_else(|| self.get(key))
     }
 
+    /// What `diffa eval` noted of the run; none in rows of other programs.
+    pub(super) fn run(&self) -> Option<&Json> {
+        self.get(RECORD)?.get("run")
+    }
+
+    /// A whole number that `diffa eval` noted of the item.
+    pub(super) fn noted_number(&self, key: &str) -> Option<usize> {
+        let number = self.get(RECORD)?.get(key)?.as_number()?;
+        (number >= 0.0 && number.fract() == 0.0).then_some(number as usize)
+    }
+
+    /// Where the row is in its file: `line 3`.
+    pub(super) fn place(&self) -> String {
+        format!("{} {}", self.unit, self.number)
+    }
+
     /// The error for something wrong with this row.
     pub(in crate::eval) fn error(&self, reason: impl Into<String>) -> Error {
-        bad(&self.path, format!("{} {}", self.unit, self.number), reason)
+        bad(&self.path, self.place(), reason)
     }
 
     /// The value under `key`; none if the row lacks it.
@@ -142,7 +158,7 @@ impl Row {
         let named = ["id", "audio_id", "key"].iter().filter_map(|key| self.get(key));
         let index = self.get("index").filter(|index| index.as_number().is_some());
         let named = named.chain(index).find(|value| value.is_truthy() || index == Some(*value));
-        named.map_or_else(|| format!("{} {}", self.unit, self.number), Json::label)
+        named.map_or_else(|| self.place(), Json::label)
     }
 
     /// The value under `key` as a label in a table; empty if the row lacks it.

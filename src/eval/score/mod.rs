@@ -8,6 +8,7 @@
 
 mod answers;
 mod bbh;
+mod coverage;
 mod harm;
 mod ifeval;
 pub(super) mod input;
@@ -30,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::eval::Object;
 use crate::eval::benchmark::evaluator_of_subset;
 pub use answers::{Answers, Rules};
+pub use coverage::{Incomplete, incomplete, repeated_ids, settings};
 pub(super) use open_qa::holds_reference;
 pub use report::{Draw, InstructionVerdict, Metric, Scores, Table, TableRow, Unit, Verdict};
 pub use stats::{Comparison, Difference, Interval, McNemar, Outcomes, compare};
@@ -119,6 +121,7 @@ pub fn score_file(evaluator: Evaluator, path: &Path) -> Result<Scores> {
 /// Scores the answers in `path`, with a seed for the sample of the official random draws.
 pub fn score_file_seeded(evaluator: Evaluator, path: &Path, seed: u64) -> Result<Scores> {
     let mut rows = input::read(path)?;
+    answers::check_benchmark(path, Rules::One(evaluator), &rows)?;
     let all = rows.len();
     // A run over several VoiceBench subsets has them in one file.
     let is_foreign = |row: &input::Row| {

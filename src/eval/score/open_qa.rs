@@ -30,6 +30,15 @@ pub(in crate::eval) fn judge_score(score: &Json) -> Result<f64, String> {
     }
 }
 
+/// What a judge wrote into the row.
+fn votes_of(row: &Row) -> Result<&[Json]> {
+    if row.get("score").is_none() {
+        let remedy = "`diffa score` asks a judge with --judge URL --judge-model NAME";
+        return Err(row.error(format!("`score` is missing, which a judge writes; {remedy}")));
+    }
+    row.list("score")
+}
+
 /// Averages judge scores; points, as published.
 pub(super) fn score_open(rows: &[Row]) -> Result<Scores> {
     let mut verdicts = Vec::with_capacity(rows.len());
@@ -41,7 +50,7 @@ pub(super) fn score_open(rows: &[Row]) -> Result<Scores> {
             verdicts.push(Verdict::new(row, None));
             continue;
         }
-        let scores = row.list("score")?;
+        let scores = votes_of(row)?;
         let mut verdict = Verdict::new(row, None);
         match scores.iter().map(judge_score).collect::<Result<Vec<f64>, String>>() {
             Err(reason) => {
@@ -113,7 +122,7 @@ pub(super) fn score_qa(rows: &[Row]) -> Result<Scores> {
             verdicts.push(Verdict::new(row, None));
             continue;
         }
-        let votes = row.list("score")?.iter().map(|vote| vote.as_text().map(str::to_lowercase));
+        let votes = votes_of(row)?.iter().map(|vote| vote.as_text().map(str::to_lowercase));
         let votes = votes
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| row.error("every vote in `score` must be a text"))?;
