@@ -137,24 +137,7 @@ pub(super) fn run(term: &Terminal, args: &ScoreArgs) -> Result<()> {
         let answers = judged.map_or(answers, |judged| judged.answers);
         parts.extend(answers.into_iter().map(|answers| (answers, gap.clone())));
     }
-    let unjudged = unjudged(term, &parts);
-    let mut scored = Vec::new();
-    for (answers, incomplete) in parts {
-        let label = answers.label();
-        if unjudged && answers.needs_judge() {
-            let scores = answers.unjudged();
-            scored.push(Scored { label, answers, scores, comparison: None, incomplete });
-            continue;
-        }
-        let mut scores = answers.score(0)?;
-        let comparison = match others.iter().find(|(other, _)| *other == label) {
-            Some((_, other)) => Some(compare(&scores, &other.score(0)?)?),
-            None if others.is_empty() => None,
-            None => return Err(Error::usage("--compare", format!("there is no other run of {label}"))),
-        };
-        scores.notes.extend(incomplete.as_ref().map(Incomplete::to_string));
-        scored.push(Scored { label, answers, scores, comparison, incomplete });
-    }
+    let scored = score_parts(term, parts, &others)?;
     if args.json {
         print_json(&scored)?
     } else {
@@ -167,6 +150,29 @@ pub(super) fn run(term: &Terminal, args: &ScoreArgs) -> Result<()> {
     missing.map_or(Ok(()), Err)
 }
 
+/// Scores every part, and compares it with the other run of the same part.
+fn score_parts(
+    term: &Terminal,
+    parts: Vec<(Answers, Option<Incomplete>)>,
+    others: &[(String, Answers)],
+) -> Result<Vec<Scored>> {
+    let unjudged = unjudged(term, &parts);
+    let mut scored = Vec::with_capacity(parts.len());
+    for (answers, incomplete) in parts {
+        let label = answers.label();
+        let needs_judge = unjudged && answers.needs_judge();
+        let mut scores = if needs_judge { answers.unjudged() } else { answers.score(0)? };
+        let comparison = match others.iter().find(|(other, _)| *other == label) {
+            _ if needs_judge || others.is_empty() => None,
+            Some((_, other)) => Some(compare(&scores, &other.score(0)?)?),
+            None => return Err(Error::usage("--compare", format!("there is no other run of {label}"))),
+        };
+        scores.notes.extend(incomplete.as_ref().map(Incomplete::to_string));
+        scored.push(Scored { label, answers, scores, comparison, incomplete });
+    }
+    Ok(scored)
+}
+
 /// Warns of runs that are not complete, over all files together, and of rows that may count twice.
 fn warn_of_rows(term: &Terminal, files: &[(&PathBuf, Vec<Answers>)]) -> Result<()> {
     for gap in incomplete(files.iter().flat_map(|(_, answers)| answers))? {
@@ -174,7 +180,7 @@ fn warn_of_rows(term: &Terminal, files: &[(&PathBuf, Vec<Answers>)]) -> Result<(
         term.warn(&format!("{}: {gap}", names.join(", ")));
     }
     for (file, answers) in files {
-        if !are_of_one_run(answers) {
+        if answers.iter().any(|part| !are_of_one_run([part])) {
             let file = file.display();
             term.warn(&format!(
                 "{file}: answers under different settings are scored as if they were of one run"
