@@ -144,7 +144,7 @@ fn a_subset_without_votes_does_not_hold_up_the_others() {
     assert_eq!((&scores[1]["needs_judge"], &scores[1]["answers"]), (&json!(true), &json!(2)));
     assert_eq!(scores[1]["metrics"], json!([]));
     // Where there is nothing else to show, it is an error; and so are votes that are there in part.
-    let alone = write(folder.path(), "alone.jsonl", &[qa.clone()]);
+    let alone = write(folder.path(), "alone.jsonl", std::slice::from_ref(&qa));
     holds(&says(&["voicebench", &alone], 2), &["line 1: `score` is missing", "--judge"]);
     let mut voted = qa.clone();
     voted["score"] = json!(["yes"]);
