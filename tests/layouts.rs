@@ -18,8 +18,10 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
+/// Type, shape, content.
+type Stored = (Dtype, Vec<usize>, Vec<u8>);
 /// The tensors of a folder by name, as stored.
-type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+type Tensors = BTreeMap<String, Stored>;
 
 const HEAD: &str = "model.transformer.ff_out.weight";
 const TABLE: &str = "model.transformer.wte.weight";
@@ -188,7 +190,7 @@ fn grouped_key_heads_are_the_same_as_repeated_ones() {
 }
 
 /// The elements of a tensor as f32.
-fn widen((dtype, _, bytes): &mut (Dtype, Vec<usize>, Vec<u8>)) {
+fn widen((dtype, _, bytes): &mut Stored) {
     let pairs = bytes.chunks(2).map(|b| [b[0], b[1]]);
     match dtype {
         Dtype::BF16 => *bytes = pairs.flat_map(|b| [0, 0, b[0], b[1]]).collect(),
@@ -230,7 +232,7 @@ fn matrices_with_one_input_become_one_type_unless_some_are_quantized() {
     let paths = ModelPaths { model: Some(dir.path().to_path_buf()), ..Default::default() };
     let original = dir.path().join("llada");
     let name = "model.transformer.blocks.1.up_proj.weight";
-    let with = |change: &dyn Fn(&mut (Dtype, Vec<usize>, Vec<u8>))| {
+    let with = |change: &dyn Fn(&mut Stored)| {
         let mut tensors = tensors(&original);
         change(tensors.get_mut(name).unwrap());
         Folder::with_tensors(&original, &tensors)
@@ -240,7 +242,7 @@ fn matrices_with_one_input_become_one_type_unless_some_are_quantized() {
     assert_same("f32 that bf16 holds", &answer_of(&with(&widen)), &stored);
 
     // Neither of two halves holds the other: both become f32.
-    let halves = |tensor: &mut (Dtype, Vec<usize>, Vec<u8>)| {
+    let halves = |tensor: &mut Stored| {
         widen(tensor);
         let values = tensor.2.as_chunks::<4>().0.iter().map(|b| f16::from_f32(f32::from_le_bytes(*b)));
         tensor.2 = values.flat_map(f16::to_le_bytes).collect();
