@@ -112,7 +112,7 @@ fn run_with_file(path: &Path) -> (String, bool) {
 }
 
 #[test]
-fn a_file_of_compiled_kernels_is_kept_and_a_bad_one_ignored() {
+fn a_file_of_compiled_kernels_is_kept_a_damaged_one_ignored_and_another_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deeper/kernels");
     let (answer, written) = run_with_file(&path);
@@ -129,11 +129,16 @@ fn a_file_of_compiled_kernels_is_kept_and_a_bad_one_ignored() {
     assert_eq!(run_with_file(&path), (answer.clone(), false), "unchanged, so not written again");
     let mut damaged = good.clone();
     *damaged.last_mut().unwrap() ^= 0x55;
-    for bad in [&b""[..], b"not a cache at all", &good[..good.len() / 2], &damaged] {
+    for bad in [&b""[..], &good[..good.len() / 2], &damaged] {
         std::fs::write(&path, bad).unwrap();
         assert_eq!(run_with_file(&path), (answer.clone(), true), "replaced");
         assert!(std::fs::read(&path).unwrap().starts_with(&good[..8]));
     }
+    // What was never such a file is left as it is.
+    std::fs::write(&path, "my notes").unwrap();
+    let refused = open().keep_pipelines(&path).unwrap_err().to_string();
+    assert!(refused.contains("--pipeline-cache") && refused.contains("kernels"), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"my notes");
 }
 
 #[test]
