@@ -1,4 +1,4 @@
-//! Writing files whole or not at all.
+//! Writing files whole or not at all, and telling whether two names are one file.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -29,9 +29,48 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// True if both names lead to one file or folder that is there: another path, a symbolic or a hard link.
+pub fn same_file(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b || is_linked(&a, &b),
+        _ => false,
+    }
+}
+
+#[cfg(unix)]
+fn is_linked(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let inode = |path: &Path| path.metadata().ok().map(|data| (data.dev(), data.ino()));
+    inode(one).is_some_and(|found| inode(other) == Some(found))
+}
+
+/// The standard library does not tell hard links here.
+#[cfg(not(unix))]
+fn is_linked(_: &Path, _: &Path) -> bool {
+    false
+}
+
 #[cfg(test)]
 mod tests {
-    use super::replace;
+    use super::{replace, same_file};
+
+    #[test]
+    fn a_file_is_known_by_all_its_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("a"), "x").unwrap();
+        std::fs::write(path("b"), "x").unwrap();
+        std::fs::create_dir(path("d")).unwrap();
+        assert!(same_file(&path("a"), &path("d/../a")));
+        assert!(!same_file(&path("a"), &path("b")) && !same_file(&path("a"), &path("new")));
+        std::fs::hard_link(path("a"), path("hard")).unwrap();
+        assert_eq!(same_file(&path("a"), &path("hard")), cfg!(unix));
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(path("a"), path("soft")).unwrap();
+            assert!(same_file(&path("soft"), &path("hard")));
+        }
+    }
 
     #[test]
     fn a_file_is_new_or_old_and_nothing_else_is_left() {

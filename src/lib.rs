@@ -27,7 +27,7 @@ pub mod decode;
 pub mod engine;
 pub mod error;
 pub mod eval;
-mod files;
+pub mod files;
 mod fnv;
 pub mod gpu;
 pub mod model;

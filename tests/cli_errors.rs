@@ -30,14 +30,17 @@ fn ask(clip: &str, more: &[&str], parts: &[&str]) {
     bad(&[&["ask", clip, "What is said?"], more].concat(), parts);
 }
 
+/// A file with that content, as an argument.
+fn file_in(folder: &Path, name: &str, content: &[u8]) -> String {
+    let path = folder.join(name);
+    fs::write(&path, content).unwrap();
+    text(&path)
+}
+
 #[test]
 fn audio() {
     let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str, content: &[u8]| {
-        let path = dir.path().join(name);
-        fs::write(&path, content).unwrap();
-        text(&path)
-    };
+    let file = |name: &str, content: &[u8]| file_in(dir.path(), name, content);
     let wav = fs::read(demo_clip("16_beeps_two.wav")).unwrap();
     let mut foreign = wav.clone();
     foreign[20] = 0x55; // format tag: MPEG layer III inside wav
@@ -244,11 +247,7 @@ fn folder_options() {
 #[test]
 fn files_that_are_not_ours_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str, content: &[u8]| {
-        let path = dir.path().join(name);
-        fs::write(&path, content).unwrap();
-        text(&path)
-    };
+    let file = |name: &str, content: &[u8]| file_in(dir.path(), name, content);
     let wav = fs::read(demo_clip("16_beeps_two.wav")).unwrap();
     let (clip, notes) = (file("clip.wav", &wav), file("notes.txt", b"line one\nline two of my notes"));
     let link = text(&dir.path().join("./clip.wav"));

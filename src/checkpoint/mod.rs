@@ -211,8 +211,8 @@ impl Checkpoint {
 
     /// True if any tensor is stored quantized. Touches no data.
     pub fn is_quantized(&self) -> bool {
-        let kinds = self.entries.values().map(|entry| &entry.tensor.kind);
-        kinds.into_iter().any(|kind| matches!(kind, Kind::Accepted(StoredDtype::Quantized(_))))
+        let mut kinds = self.entries.values().map(|entry| &entry.tensor.kind);
+        kinds.any(|kind| matches!(kind, Kind::Accepted(StoredDtype::Quantized(_))))
     }
 
     /// The folder, as given.

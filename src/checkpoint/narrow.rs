@@ -1,6 +1,5 @@
 //! f32 tensors whose values fewer bits hold exactly: those of a model trained in half precision and saved in single.
 
-use std::borrow::Cow;
 use std::ops::BitAnd;
 
 use half::{bf16, f16};
@@ -107,18 +106,14 @@ impl BitAnd for Narrow {
 }
 
 impl StoredTensor<'_> {
-    /// The elements in a dense type: as they lie in the file where that is theirs, else converted (rounded, where
-    /// the type does not hold them).
-    pub fn in_dtype(&self, dtype: StoredDtype) -> Cow<'_, [u8]> {
-        if dtype == self.dtype {
-            return Cow::Borrowed(&self.bytes);
-        }
+    /// The elements converted to a dense type; rounded, where that does not hold them.
+    pub fn to_dtype(&self, dtype: StoredDtype) -> Vec<u8> {
         let values = self.to_f32().into_iter();
-        Cow::Owned(match dtype {
+        match dtype {
             StoredDtype::F16 => values.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect(),
             StoredDtype::BF16 => values.flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect(),
             StoredDtype::F32 | StoredDtype::Quantized(_) => values.flat_map(f32::to_le_bytes).collect(),
-        })
+        }
     }
 }
 

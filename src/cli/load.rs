@@ -74,7 +74,8 @@ fn pipeline_file(global: &Global, gpu: &Gpu) -> Option<PathBuf> {
 /// Stands for standard input in place of a clip.
 const STDIN: &str = "-";
 
-/// Reads a clip, or what comes in on standard input, at the encoder's rate and says how long reading, decoding and resampling took.
+/// Reads a clip, or what comes in on standard input, at the encoder's rate, and says how long that
+/// took with decoding and resampling.
 pub(super) fn audio(path: &Path, config: &WhisperConfig) -> Result<(Waveform, Duration)> {
     let start = Instant::now();
     let rate = u32::try_from(config.sampling_rate).map_err(|_| Error::Config {

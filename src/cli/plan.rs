@@ -17,7 +17,8 @@ use super::terminal;
 
 pub(super) const HELP: &str = "\
 Reads the headers of the files, and of f32 matrices the values: those that f16 or bf16 hold exactly are kept so. \
-Weights are exact; the buffers of a request are estimated for the rows and lengths given. Memory is what a Vulkan driver reports as its own; other backends do not tell.
+Weights are exact; the buffers of a request are estimated for the rows and lengths given. Memory is \
+what a Vulkan driver reports as its own; other backends do not tell.
 
 Examples:
   diffa plan

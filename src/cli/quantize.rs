@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use diffa::files::same_file;
 use diffa::model::Part;
 use diffa::quantize::{Quantized, input_bytes, quantize};
 use diffa::{Error, Quantization, Result};
@@ -11,7 +12,7 @@ use indicatif::BinaryBytes;
 use serde_json::json;
 
 use super::terminal::{self, Terminal};
-use super::{INTERRUPTED, interrupt, paths};
+use super::{INTERRUPTED, interrupt};
 
 pub(super) const HELP: &str = "\
 q8 keeps 8 bits for each weight of the large matrices, q4 4 bits (8 for the embedding table and the output \
@@ -52,7 +53,7 @@ pub(super) fn run(term: &Terminal, args: &QuantizeArgs) -> Result<()> {
     } else {
         (args.input.clone(), args.output.clone())
     };
-    if paths::same_file(&input, &output) {
+    if same_file(&input, &output) {
         return Err(Error::usage("OUT", "is the folder that is read; name another one"));
     }
     let bar = term.bytes("quantizing", input_bytes(&input)?);

@@ -10,11 +10,12 @@ use diffa::eval::html::{self, Clips, Section};
 use diffa::eval::score::{
     self, Answers, Comparison, Incomplete, Rules, Scores, compare, incomplete, repeated_ids,
 };
+use diffa::files::same_file;
 use diffa::{Error, Result};
 use serde_json::Value;
 
 use super::judge::{self, JudgeArgs};
-use super::paths::{check_output, same_file};
+use super::paths::check_output;
 use super::terminal::{self, Terminal};
 
 pub(super) const HELP: &str = "\

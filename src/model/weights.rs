@@ -266,7 +266,7 @@ impl Piece<'_> {
     fn converted(&self, to: StoredDtype) -> Option<Vec<u8>> {
         match to {
             StoredDtype::Quantized(format) => self.tensor().quantized(format),
-            dense => (self.stored.dtype != dense).then(|| self.tensor().in_dtype(dense).into_owned()),
+            dense => (self.stored.dtype != dense).then(|| self.tensor().to_dtype(dense)),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! unique, and votes for other answers are noticed.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::VOTES;
 use crate::error::{Error, Result};
 use crate::eval::score::input::{Row, parse_line};
 use crate::eval::score::json::Json;
-use crate::files::replace;
+use crate::files::{replace, same_file};
 
 /// Holds the name of the judge in each line, so that votes of two judges are never mixed.
 const MODEL: &str = "judge_model";
@@ -42,7 +42,7 @@ impl Record {
     ///
     /// A last line that was torn by a crash is cut off.
     pub(super) fn open(path: &Path, model: &str, rows: &[&Row]) -> Result<(Record, Vec<Option<Json>>)> {
-        if rows.iter().any(|row| same_file(row.path(), path)) {
+        if rows.iter().any(|row| row.path() == path || same_file(row.path(), path)) {
             let reason = format!("{} is the file of the answers; choose another one", path.display());
             return Err(Error::usage("--judged", reason));
         }
@@ -156,9 +156,4 @@ impl Record {
 
 fn is_complete(score: &Json) -> bool {
     matches!(score, Json::List(votes) if votes.len() >= VOTES)
-}
-
-fn same_file(one: &Path, other: &Path) -> bool {
-    let resolved = |path: &Path| fs::canonicalize(path).ok();
-    one == other || resolved(one).is_some_and(|path| resolved(other) == Some(path))
 }
