@@ -6,8 +6,11 @@
 mod common;
 
 use common::demo;
+use diffa::decode::Recorded;
 use diffa::gpu::counters::Counts;
-use diffa::{Cache, Clip, DecodeOptions, Diffa, Gpu, ModelPaths, Rule, StepReport, audio, text};
+use diffa::{
+    Cache, Clip, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Result, Rule, Session, StepReport, audio, text,
+};
 
 const QUESTION: &str = "What does the speaker say?";
 const HEADER_BYTES: u64 = 32;
@@ -91,6 +94,64 @@ fn a_burst_reads_once_for_all_its_steps() {
     assert_eq!((used.buffers, used.bind_groups, used.pipelines), (0, 0, 0));
     assert_eq!(used.maps, options.n_blocks() as u64, "one readback per block");
     assert!(used.submits <= 2 * options.steps as u64, "{} submits", used.submits);
+}
+
+/// Stops a decode once it has made so many reports.
+fn run_until(session: &mut Session<'_>, stop: usize, reports: &mut Vec<StepReport>) -> Result<()> {
+    session.run(|_, report| {
+        reports.push(report.clone());
+        if reports.len() == stop { Err(Error::Interrupted) } else { Ok(()) }
+    })
+}
+
+#[test]
+fn a_run_reads_one_report_for_every_forward_while_the_next_is_queued() {
+    let (diffa, clip) = open();
+    let prompt = diffa.audio_prompt(QUESTION, text::DEFAULT_SYSTEM).unwrap();
+    for options in decoders() {
+        let step_by_step = decode(&diffa, &clip, &options, |_, _| {});
+        let mut session = diffa.session(&prompt, Some(&clip), &options).unwrap();
+        let before = counts(&diffa);
+        let mut reports = Vec::new();
+        run_until(&mut session, usize::MAX, &mut reports).unwrap();
+        let used = counts(&diffa).since(&before);
+        assert_eq!(reports, step_by_step, "{options:?}");
+        assert_eq!((used.buffers, used.bind_groups, used.pipelines), (0, 0, 0), "{options:?}");
+        assert_eq!(used.maps, reports.len() as u64, "{options:?}");
+        // One queued for nothing at the end of each block, at most.
+        let queued = reports.len() + options.n_blocks();
+        assert!(used.submits <= 2 * queued as u64, "{options:?}: {} submits", used.submits);
+    }
+}
+
+#[test]
+fn what_was_queued_ahead_of_a_stop_is_not_lost() {
+    let (diffa, clip) = open();
+    let prompt = diffa.audio_prompt(QUESTION, text::DEFAULT_SYSTEM).unwrap();
+    for options in decoders() {
+        let step_by_step = decode(&diffa, &clip, &options, |_, _| {});
+        for stop in [1, step_by_step.len() / 2] {
+            let mut session = diffa.session(&prompt, Some(&clip), &options).unwrap();
+            let mut reports = Vec::new();
+            let stopped = run_until(&mut session, stop, &mut reports);
+            assert!(matches!(stopped, Err(Error::Interrupted)), "{options:?}: {stopped:?}");
+            assert!(stop == step_by_step.len() || session.logits().is_err(), "they are of another forward");
+            // On by single steps, then by a run, in bursts, and within a host's frames.
+            reports.extend(session.step().unwrap());
+            let next = reports.len() + 1;
+            if next < step_by_step.len() {
+                run_until(&mut session, next, &mut reports).unwrap_err();
+            }
+            let mut encoder = diffa.gpu().device().create_command_encoder(&Default::default());
+            if session.record_step(&mut encoder, usize::MAX) == Recorded::Round {
+                diffa.gpu().queue().submit([encoder.finish()]);
+                diffa.gpu().wait().unwrap();
+                reports.extend(session.progress().unwrap());
+            }
+            reports.extend(session.run_ahead().unwrap());
+            assert_eq!(reports, step_by_step, "{options:?}, stopped after {stop}");
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 // f16 scale for every 32 of them, padded to 16 bytes (src/quant.rs). k is a multiple of 32.
 // @use scales
 struct Weights8 { lo: vec4<f32>, hi: vec4<f32> }
+struct Packed8 { quants: u32, scales: u32 }
 
 fn quant_vectors(k: u32) -> u32 { return k / 32u; }
 
@@ -17,9 +18,12 @@ fn weight(row: u32, i: u32, k: u32) -> f32 {
     return scale_of(base, i / 32u, k) * quants(word >> (4u * (i % 8u))).x;
 }
 
-// Elements 8i .. 8i+7 of the row that begins at `base`.
-fn weights8(base: u32, i: u32, k: u32) -> Weights8 {
-    let scale = scale_of(base, i / 4u, k);
-    let word = w[base + i / 4u][i % 4u];
-    return Weights8(scale * quants(word), scale * quants(word >> 16u));
+// Elements 8i .. 8i+7 of the row that begins at `base`, as stored, and as numbers.
+fn packed8(base: u32, i: u32, k: u32) -> Packed8 {
+    return Packed8(w[base + i / 4u][i % 4u], two_scales(base, i / 4u, k));
 }
+fn unpacked8(words: Packed8, i: u32) -> Weights8 {
+    let scale = one_scale(words.scales, i / 4u);
+    return Weights8(scale * quants(words.quants), scale * quants(words.quants >> 16u));
+}
+fn weights8(base: u32, i: u32, k: u32) -> Weights8 { return unpacked8(packed8(base, i, k), i); }

@@ -41,6 +41,8 @@ impl Session<'_> {
         if self.host.round_recorded {
             return Recorded::Waiting;
         }
+        // The ring of reports is read as a whole, with that of a forward that was queued ahead.
+        self.ahead = None;
         let steps_of_round = if self.plan_at(self.at.0, 1).is_same(&self.full) { 1 } else { 2 };
         let mut budget = budget.max(1);
         while budget > 0 && self.host.cursor.0 < steps_of_round {
@@ -55,7 +57,7 @@ impl Session<'_> {
             return Recorded::Partial;
         }
         let bytes = self.select.report_stride_bytes() * self.ring as u64;
-        self.readback.copy(encoder, (&self.select.report, 0), 0, bytes);
+        self.readbacks[0].copy(encoder, (&self.select.report, 0), 0, bytes);
         self.host = HostState { cursor: (0, 0), round_recorded: true };
         Recorded::Round
     }
@@ -67,9 +69,9 @@ impl Session<'_> {
             return Ok(Vec::new());
         }
         let stride = self.select.report_stride_bytes();
-        self.readback.start(&self.gpu, stride * self.ring as u64);
+        self.readbacks[0].start(&self.gpu, stride * self.ring as u64);
         self.gpu.poll()?;
-        let Some(words) = self.readback.try_words(&self.gpu)? else { return Ok(Vec::new()) };
+        let Some(words) = self.readbacks[0].try_words(&self.gpu)? else { return Ok(Vec::new()) };
         self.host.round_recorded = false;
         let mut reports = Vec::new();
         loop {

@@ -1,7 +1,7 @@
 //! Denoising: from a prompt and a row of masks to an answer.
 //!
-//! [`options`] says what to do and checks it, [`session`] does it on the device, one denoising step at
-//! a time. The decisions themselves are made by the `select` kernel; the CPU only reads a small report.
+//! [`options`] says what to do and checks it, [`session`] plans it on the device, and its steps run one at
+//! a time or ahead. The decisions themselves are made by the `select` kernel; the CPU only reads a small report.
 
 mod host;
 pub mod options;
@@ -9,6 +9,7 @@ pub mod preset;
 pub mod prompt;
 pub mod report;
 pub mod session;
+mod steps;
 
 pub use host::Recorded;
 pub use options::{Cache, DecodeOptions, Remasking, Rule};

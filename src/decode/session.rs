@@ -1,15 +1,12 @@
-//! One request on the device: its rows, its frozen plans, its step loop.
-//!
-//! The device decides everything: which rows are committed, when a block is over, what comes next. The
-//! CPU only queues forwards, one or a whole block of them ahead, and reads reports. Which forward comes
-//! next it predicts; a forward queued at the wrong moment finds its gate closed and costs nothing.
+//! One request on the device: its rows, its buffers, its frozen plans, and what is known of its answers. The loop
+//! over its steps is in [`crate::decode::steps`].
 
 use std::time::{Duration, Instant};
 
 use crate::decode::host::HostState;
 use crate::decode::options::{Cache, DecodeOptions, Remasking, Rule};
 use crate::decode::prompt::{Prompt, record_prompts};
-use crate::decode::report::{StepReport, impossible, parse};
+use crate::decode::steps::{Queued, RULE_BURST};
 use crate::error::{Error, Result};
 use crate::gpu::plan::{Cost, Plan, PlanBuilder, Turn};
 use crate::gpu::readback::Readback;
@@ -19,10 +16,8 @@ use crate::model::llada::Llada;
 use crate::ops::elementwise::guidance;
 use crate::ops::lm_head::{LmHead, LmHeadBuffers, Noise, lm_head};
 use crate::ops::matmul::{Matmul, matmul};
-use crate::ops::select::{COMMIT_WORDS, REPORT_HEADER_WORDS, SelectArgs, SelectBuffers, SelectRule, select};
+use crate::ops::select::{SelectArgs, SelectBuffers, SelectRule, select};
 
-/// Forwards queued ahead when a rule decides how long a block lasts.
-const RULE_BURST: usize = 4;
 /// Reports kept on the device, at most.
 const MAX_RING: usize = 64;
 /// Reports kept at least: a host that records steps into its own frames reads them late.
@@ -34,33 +29,36 @@ const MIN_RING: usize = 4;
 pub struct Session<'m> {
     pub(super) gpu: Gpu,
     llada: &'m Llada,
-    options: DecodeOptions,
+    pub(super) options: DecodeOptions,
     layout: Layout,
     buffers: ForwardBuffers,
     pub(super) select: SelectBuffers,
     pub(super) full: Plan,
     /// One for the dual cache; one per block for the prefix cache; none without a cache.
-    cached: Vec<Plan>,
-    pub(super) readback: Readback,
+    pub(super) cached: Vec<Plan>,
+    /// Two, so that one forward may be queued before the report of the one before it is read.
+    pub(super) readbacks: [Readback; 2],
     pub(super) ring: usize,
-    answers: Vec<AnswerRows>,
+    pub(super) answers: Vec<AnswerRows>,
     /// Forwards of the batch seen in reports.
     pub(super) forwards: usize,
     /// Block and step of the next forward.
     pub(super) at: (usize, usize),
     pub(super) done: bool,
-    rows_computed: usize,
-    flops: u64,
+    /// The forward that is expected after the one whose report is read next.
+    pub(super) ahead: Option<Queued>,
+    pub(super) rows_computed: usize,
+    pub(super) flops: u64,
     planning: Duration,
     pub(super) host: HostState,
 }
 
 /// One answer, as far as reports told.
 #[derive(Debug, Clone)]
-struct AnswerRows {
-    ids: Vec<u32>,
-    forwards: usize,
-    done: bool,
+pub(super) struct AnswerRows {
+    pub(super) ids: Vec<u32>,
+    pub(super) forwards: usize,
+    pub(super) done: bool,
 }
 
 impl<'m> Session<'m> {
@@ -131,18 +129,21 @@ impl<'m> Session<'m> {
         state.reset(gpu, &schedule, &first_rows);
         prompt_plan.run(gpu)?;
         let mask = llada.config().mask_token_id;
+        let reports = state.report_stride_bytes() * schedule.ring as u64;
+        let readback = || Readback::new(gpu, reports);
         let answer = AnswerRows { ids: vec![mask; options.gen_length], forwards: 0, done: false };
         Ok(Session {
             gpu: gpu.clone(),
             llada,
             full,
             cached,
-            readback: Readback::new(gpu, state.report_stride_bytes() * schedule.ring as u64)?,
+            readbacks: [readback()?, readback()?],
             ring: schedule.ring,
             answers: vec![answer; prompts.len()],
             forwards: 0,
             at: (0, 0),
             done: false,
+            ahead: None,
             rows_computed: 0,
             flops: 0,
             planning: start.elapsed(),
@@ -159,143 +160,7 @@ impl<'m> Session<'m> {
         self.planning
     }
 
-    /// One denoising step of the first answer: a forward, a decision, a report of a few dozen bytes. `None`
-    /// once it is finished.
-    pub fn step(&mut self) -> Result<Option<StepReport>> {
-        Ok(self.advance(1)?.into_iter().find(|report| report.sequence == 0))
-    }
-
-    /// Queues up to `n` denoising steps, waits once, and returns what they did, in order. Fewer are done
-    /// if the block or the answer ended before. Empty once everything is finished.
-    pub fn advance(&mut self, n: usize) -> Result<Vec<StepReport>> {
-        if self.done {
-            return Ok(Vec::new());
-        }
-        let n = n.clamp(1, self.ring);
-        let (block, first_step) = self.at;
-        let mut encoder = None;
-        for step in first_step..first_step + n {
-            if let Some(encoder) = encoder.take() {
-                self.gpu.submit(encoder);
-            }
-            encoder = Some(self.plan_at(block, step).replay(&self.gpu));
-        }
-        let mut reports = Vec::new();
-        if let Some(mut encoder) = encoder {
-            let bytes = self.report_bytes(n);
-            let slots = (0..n).map(|i| (self.forwards + i) % self.ring);
-            let stride = self.select.report_stride_bytes();
-            for (i, slot) in slots.enumerate() {
-                self.readback.copy(
-                    &mut encoder,
-                    (&self.select.report, slot as u64 * stride),
-                    i as u64 * bytes,
-                    bytes,
-                );
-            }
-            self.gpu.submit(encoder);
-            let words = self.readback.words(&self.gpu, n as u64 * bytes)?;
-            for slot in words.chunks_exact(bytes as usize / 4) {
-                reports.extend(self.read_slot(slot)?);
-            }
-        }
-        Ok(reports)
-    }
-
-    /// Runs all remaining steps; `on_step` sees every report as soon as it is made and may stop the decode
-    /// with an error.
-    pub fn run(&mut self, mut on_step: impl FnMut(&Session<'m>, &StepReport) -> Result<()>) -> Result<()> {
-        while !self.done {
-            for report in self.advance(1)? {
-                on_step(self, &report)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs all remaining steps without waiting for the device within a block of the fixed schedule, and
-    /// only now and then within one that a rule decides. Returns all reports.
-    pub fn run_ahead(&mut self) -> Result<Vec<StepReport>> {
-        let mut reports = Vec::new();
-        while !self.done {
-            let burst = match self.options.rule {
-                Rule::Quota => {
-                    self.options.steps_per_block() - self.at.1.min(self.options.steps_per_block() - 1)
-                }
-                _ => RULE_BURST,
-            };
-            reports.extend(self.advance(burst)?);
-        }
-        Ok(reports)
-    }
-
-    pub(super) fn plan_at(&self, block: usize, step: usize) -> &Plan {
-        match self.cached.len() {
-            0 => &self.full,
-            _ if step == 0 => &self.full,
-            1 => &self.cached[0],
-            _ => &self.cached[block],
-        }
-    }
-
-    /// Bytes of a report that are read: for a single step of a single answer, no more than it can hold.
-    fn report_bytes(&self, n: usize) -> u64 {
-        if n == 1 && self.answers.len() == 1 {
-            return 4 * (REPORT_HEADER_WORDS + COMMIT_WORDS * self.options.max_commits()) as u64;
-        }
-        self.select.report_stride_bytes()
-    }
-
-    /// Takes in the reports of one forward; none if the forward did not run.
-    pub(super) fn read_slot(&mut self, words: &[u32]) -> Result<Vec<StepReport>> {
-        let each = words.len() / self.answers.len();
-        let mut reports = Vec::new();
-        for (sequence, words) in words.chunks_exact(each).enumerate() {
-            let report = parse(sequence, words)?;
-            if report.number != self.forwards + 1 {
-                return Ok(Vec::new()); // its gate was closed; the slot holds an older report
-            }
-            reports.push(report);
-        }
-        self.rows_computed += self.rows_at(self.at);
-        self.flops += self.plan_at(self.at.0, self.at.1).cost().flops;
-        self.forwards += 1;
-        let mut kept = Vec::new();
-        let mut block_over = true;
-        for report in reports {
-            block_over &= report.masked == 0;
-            self.at = (report.block, report.step + 1);
-            let answer = &mut self.answers[report.sequence];
-            if answer.done {
-                continue;
-            }
-            for commit in &report.commits {
-                match answer.ids.get_mut(commit.position) {
-                    Some(id) => *id = commit.id,
-                    None => return Err(impossible(format!("row {}", commit.position))),
-                }
-            }
-            if report.stopped {
-                fill_after_stop(
-                    &mut answer.ids,
-                    report.block * self.options.block_length,
-                    &self.options.stop_ids,
-                );
-            }
-            let waited = report.forwards == answer.forwards;
-            (answer.forwards, answer.done) = (report.forwards, report.done);
-            if !waited || report.done {
-                kept.push(report);
-            }
-        }
-        if block_over || self.at.1 >= self.options.max_steps_per_block() {
-            self.at = (self.at.0 + 1, 0);
-        }
-        self.done = self.answers.iter().all(|answer| answer.done);
-        Ok(kept)
-    }
-
-    fn rows_at(&self, (block, step): (usize, usize)) -> usize {
+    pub(super) fn rows_at(&self, (block, step): (usize, usize)) -> usize {
         let rows = match self.options.cache {
             Cache::None => return self.layout.total_rows(),
             _ if step == 0 => return self.layout.total_rows(),
@@ -359,7 +224,13 @@ impl<'m> Session<'m> {
     /// that forward: rows masked before it, then the others, each in row order. Rows that could not be
     /// committed hold no meaningful values. A debugging path: it computes the output matrix again, without
     /// the fused reduction, and reads everything back.
+    ///
+    /// Errors: within [`Session::run`], where the device may already be at the forward after the last.
     pub fn logits(&self) -> Result<Vec<Vec<f32>>> {
+        if self.ahead.is_some() {
+            let message = "the next forward is under way; decode with `step` or `advance` instead of `run`";
+            return Err(Error::Gpu { doing: "computing logits".into(), message: message.into() });
+        }
         let (rows, vocab) = (self.options.block_length, self.llada.config().vocab_size);
         let logits = self.gpu.tensor("logits", DType::F32, &[rows, vocab])?;
         let mut plan = PlanBuilder::new(&self.gpu, "logits");
@@ -367,13 +238,6 @@ impl<'m> Session<'m> {
         plan.freeze()?.run(&self.gpu)?;
         let flat: Vec<f32> = self.gpu.read(&logits)?;
         Ok(flat.chunks(vocab).map(<[f32]>::to_vec).collect())
-    }
-}
-
-/// After an early end everything behind the stop token becomes the first of the stop tokens.
-fn fill_after_stop(ids: &mut [u32], from: usize, stop_ids: &[u32]) {
-    if let Some(at) = ids[from..].iter().position(|id| stop_ids.contains(id)) {
-        ids[from + at + 1..].fill(stop_ids[0]);
     }
 }
 

@@ -134,21 +134,24 @@ impl Gpu {
             let mut encoder = self.device().create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(&tensor.buffer, first + at, &staging, 0, n);
             self.submit(encoder);
-            self.map_wait(&staging, n, |view| out.extend_from_slice(view))?;
+            self.map_wait(&staging, n, wgpu::PollType::wait_indefinitely(), |view| {
+                out.extend_from_slice(view)
+            })?;
             at += n;
         }
         Ok(out)
     }
 
-    /// Maps the first `bytes` of a staging buffer, waits, and hands the content to `take`.
+    /// Maps the first `bytes` of a staging buffer, waits as `wait` says, and hands the content to `take`.
     pub(crate) fn map_wait(
         &self,
         staging: &wgpu::Buffer,
         bytes: u64,
+        wait: wgpu::PollType,
         take: impl FnOnce(&[u8]),
     ) -> Result<()> {
         let pending = self.map_start(staging, bytes);
-        self.wait()?;
+        self.poll_device("waiting for the device", wait)?;
         // The callback may run on another thread that polls the same device, a moment after this wait.
         let result = pending.recv_timeout(MAP_TIMEOUT);
         self.map_finish(staging, bytes, result.unwrap_or(Err(wgpu::BufferAsyncError)), take)

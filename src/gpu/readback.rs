@@ -39,10 +39,11 @@ impl Readback {
         encoder.copy_buffer_to_buffer(&source.buffer, offset, &self.staging, to, bytes);
     }
 
-    /// Waits for the device and returns the first `bytes` as words.
-    pub(crate) fn words(&self, gpu: &Gpu, bytes: u64) -> Result<Vec<u32>> {
+    /// Waits for a submit, the last with a copy, but not for those after it, and returns the first `bytes` as words.
+    pub(crate) fn words(&self, gpu: &Gpu, after: wgpu::SubmissionIndex, bytes: u64) -> Result<Vec<u32>> {
         let mut words = Vec::new();
-        gpu.map_wait(&self.staging, bytes.min(self.capacity), |view| {
+        let wait = wgpu::PollType::Wait { submission_index: Some(after), timeout: None };
+        gpu.map_wait(&self.staging, bytes.min(self.capacity), wait, |view| {
             words = bytemuck::pod_collect_to_vec(view);
         })?;
         Ok(words)

@@ -20,6 +20,10 @@ macro_rules! fragments {
 
 fragments!(
     "activation",
+    "block_1x8",
+    "block_2x8",
+    "block_4x4",
+    "block_8x8",
     "coop_16",
     "coop_8",
     "epilogue",
@@ -62,7 +66,6 @@ pub fn compose(kernel: &Kernel, variant: &Variant) -> Result<String, String> {
         let end = text[start..].find(';').ok_or("constant without `;`")? + start;
         text.replace_range(start..end, &format!("{value}u"));
     }
-    let mut text = unroll(&text)?;
     let mut names: Vec<&str> = Vec::new();
     for line in kernel.source.lines() {
         if let Some(list) = line.strip_prefix("// @use ") {
@@ -84,11 +87,11 @@ pub fn compose(kernel: &Kernel, variant: &Variant) -> Result<String, String> {
         names.extend(shared.lines().filter_map(|line| line.strip_prefix("// @use ")));
         at += 1;
     }
-    Ok(text)
+    unroll(&text)
 }
 
-/// Writes out the loops marked `// @unroll`, whose heads are `for (var i = 0u; i < NAME; i++) {` with a constant of
-/// the file; loops inside them, too. Drivers unroll by themselves up to a size that large blocks exceed.
+/// Writes out the loops marked `// @unroll`, whose heads are `for (var i = 0u; i < NAME; i++) {` with a constant that
+/// is a number; loops inside them, too. Drivers unroll by themselves up to a size that large blocks exceed.
 fn unroll(text: &str) -> Result<String, String> {
     let lines: Vec<&str> = text.lines().collect();
     let constant = |name: &str| -> Result<u32, String> {

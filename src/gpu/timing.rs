@@ -81,7 +81,9 @@ impl Timestamps {
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, bytes);
         gpu.submit(encoder);
         let mut ticks: Vec<u64> = Vec::new();
-        gpu.map_wait(&self.staging, bytes, |view| ticks = bytemuck::pod_collect_to_vec(view))?;
+        gpu.map_wait(&self.staging, bytes, wgpu::PollType::wait_indefinitely(), |view| {
+            ticks = bytemuck::pod_collect_to_vec(view)
+        })?;
         let period = f64::from(gpu.queue().get_timestamp_period()) * 1e-9;
         Ok(ticks.chunks_exact(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period).collect())
     }

@@ -15,7 +15,7 @@ pub use kernels::{
 };
 use kernels::{MatmulParams, QuantizeRowsParams};
 pub(crate) use kernels::{weights_dtype, weights_fragment};
-pub use variant::MatmulVariant;
+pub use variant::{CoopBlock, MatmulVariant};
 
 /// Function applied to each output after the bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -211,11 +211,11 @@ fn slab_product(
             let variant = Variant::fragments(&[weights.fragments[0], sums]).with("MR", mr);
             plan.dispatch(&MATMUL_GEMV, variant, params, &bindings, grid, cost)?;
         }
-        MatmulVariant::Coop { edge, tiles, lanes, .. } => {
-            let block = (2 * tiles * edge) as usize;
-            let grid = Grid::over_rows(slab_cols.div_ceil(block), m, block).deep(parts);
-            let variant = Variant::fragments(&[weights.fragments[0], coop_fragment(edge)]);
-            let variant = variant.with("TILES", tiles).with("LANES", lanes);
+        MatmulVariant::Coop { edge, block, lanes, .. } => {
+            let [rows, columns] = block.outputs(edge);
+            let grid = Grid::over_rows(slab_cols.div_ceil(columns), m, rows).deep(parts);
+            let fragments = [weights.fragments[0], coop_fragment(edge), block.fragment()];
+            let variant = Variant::fragments(&fragments).with("LANES", lanes);
             plan.dispatch(&MATMUL_COOP, variant, params, &bindings, grid, cost)?;
         }
         MatmulVariant::Int8 { mr, nr } => {

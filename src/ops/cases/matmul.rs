@@ -4,8 +4,9 @@ use super::{Case, Fill};
 use crate::gpu::DType;
 use crate::gpu::kernel::{Kernel, Variant};
 use crate::ops::matmul::{
-    Activation, MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE, MATMUL_SHUFFLE,
-    MATMUL_SUM, MATMUL_TILE, Matmul, MatmulVariant, matmul, matmul_with, quantize_rows, weights_dtype,
+    Activation, CoopBlock, MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE,
+    MATMUL_SHUFFLE, MATMUL_SUM, MATMUL_TILE, Matmul, MatmulVariant, matmul, matmul_with, quantize_rows,
+    weights_dtype,
 };
 use crate::ops::rounding::{Rounding, coop_needs};
 use crate::quant::BLOCK;
@@ -102,6 +103,11 @@ fn ragged() -> Vec<Shape> {
     ]
 }
 
+fn coop_block(variant: &Variant) -> CoopBlock {
+    let named = |block: &CoopBlock| variant.fragments.contains(&block.fragment());
+    CoopBlock::ALL.into_iter().find(named).unwrap_or(CoopBlock::ALL[0])
+}
+
 fn blocking(kernel: &Kernel, variant: &Variant) -> MatmulVariant {
     let number = |name: &str| variant.consts.iter().find(|(n, _)| *n == name).map_or(1, |(_, value)| *value);
     match kernel.name {
@@ -114,7 +120,7 @@ fn blocking(kernel: &Kernel, variant: &Variant) -> MatmulVariant {
         },
         "matmul_coop" => MatmulVariant::Coop {
             edge: if variant.fragments.contains(&"coop_8") { 8 } else { 16 },
-            tiles: number("TILES"),
+            block: coop_block(variant),
             lanes: number("LANES"),
             parts: 1,
         },
@@ -195,7 +201,8 @@ pub(super) fn product(
 /// Products whose inner length is shared, by workgroups on exact and on rounded operands or by dispatches; the last
 /// part is shorter, or everything but the last is.
 fn split_cases() -> Vec<Case> {
-    let coop = |parts| MatmulVariant::Coop { edge: 8, tiles: 2, lanes: 32, parts };
+    let block = CoopBlock { rows: 4, cols: 4 };
+    let coop = |parts| MatmulVariant::Coop { edge: 8, block, lanes: 32, parts };
     let sum = |name, split, weights| {
         let slabs: &[usize] = &[100, 37];
         let shape = Shape { name, m: 71, k: 136, slabs, bias: true, split: Some(split), ..PLAIN };

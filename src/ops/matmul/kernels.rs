@@ -69,8 +69,9 @@ kernel! {
         slots: [
             weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4",
             matrices: "coop_8" | "coop_16",
+            block: "block_4x4" | "block_8x8" | "block_2x8" | "block_1x8",
         ],
-        consts: [TILES: 2 | 4, LANES: 128 | 32 | 256],
+        consts: [LANES: 128 | 32 | 256],
     }
 }
 

@@ -44,8 +44,8 @@ pub enum MatmulVariant {
     Coop {
         /// Edge of a matrix, 8 or 16.
         edge: u32,
-        /// `tiles x tiles` matrices per subgroup.
-        tiles: u32,
+        /// What a workgroup computes.
+        block: CoopBlock,
         /// Lanes of a workgroup: at least four subgroups.
         lanes: u32,
         /// Workgroups that share the inner length.
@@ -60,6 +60,47 @@ pub enum MatmulVariant {
     },
 }
 
+/// Matrices of a workgroup on cooperative matrices; four subgroups share them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoopBlock {
+    /// Matrices down.
+    pub rows: u32,
+    /// Matrices across.
+    pub cols: u32,
+}
+
+impl CoopBlock {
+    /// Flat ones for the few rows of a block step, whose time is that of reading weights; then those that use
+    /// each staged element more often.
+    pub const ALL: [CoopBlock; 4] = [
+        CoopBlock { rows: 1, cols: 8 },
+        CoopBlock { rows: 2, cols: 8 },
+        CoopBlock { rows: 4, cols: 4 },
+        CoopBlock { rows: 8, cols: 8 },
+    ];
+
+    /// The fragment with its constants.
+    pub fn fragment(self) -> &'static str {
+        match self.rows {
+            1 => "block_1x8",
+            2 => "block_2x8",
+            4 => "block_4x4",
+            _ => "block_8x8",
+        }
+    }
+
+    /// Rows and columns of the result, for matrices of this edge.
+    pub fn outputs(self, edge: u32) -> [usize; 2] {
+        [(self.rows * edge) as usize, (self.cols * edge) as usize]
+    }
+
+    /// Workgroup memory: the rows of both operands in f16, padded by 16 bytes, and a result of each subgroup.
+    pub fn memory_bytes(self, edge: u32) -> u32 {
+        let k_step = if self.rows < 4 { 64 } else { 32 };
+        (self.rows + self.cols) * edge * 2 * (k_step + 8) + 4 * 4 * edge * edge
+    }
+}
+
 /// Rows of the tiles in workgroup memory.
 const TILE_ROWS: [u32; 3] = [16, 32, 64];
 
@@ -68,6 +109,9 @@ const PART_UNIT: usize = 32;
 
 /// Inner elements of 32 rows that fit any second cache: dividing them further brings nothing.
 const LEAST_CACHED_PART: usize = 2048;
+
+/// Inner elements of 32 rows that fit the second cache of recent processors, 1 MiB.
+const MOST_CACHED_PART: usize = 8192;
 
 /// Below so many workgroups, sharing the inner length brings idle units to work.
 const ENOUGH_GROUPS: usize = 256;
@@ -99,7 +143,9 @@ impl MatmulVariant {
         // A recent Mesa makes less of eight rows by shuffles than of plain blocks.
         if Need::Subgroup8.is_met(caps) && !(caps.is_recent_lavapipe() && rows <= 8) {
             let groups = [1, 2].into_iter().find(|groups| rows <= 8 * groups).unwrap_or(4);
-            return MatmulVariant::Shuffle { groups: groups as u32, parts: 1 };
+            // Where weights are read fast enough for it to matter, the rows of a group stay in the cache.
+            let is_long = groups == 4 && k > MOST_CACHED_PART && caps.is_recent_lavapipe();
+            return MatmulVariant::Shuffle { groups: groups as u32, parts: if is_long { 2 } else { 1 } };
         }
         let mr = if rows <= 4 { 4 } else { 8 };
         let nr = [1, 2, 4].into_iter().find(|nr| n <= 64 * nr).unwrap_or(8);
@@ -123,9 +169,9 @@ impl MatmulVariant {
             all.extend([1, 4].map(|mr| Gemv { mr, subgroups }));
         }
         for edge in [8, 16] {
-            for (tiles, lanes) in [2, 4].into_iter().flat_map(|tiles| COOP_LANES.map(|lanes| (tiles, lanes)))
-            {
-                all.extend([1, 2, 4, 8].map(|parts| Coop { edge, tiles, lanes, parts }));
+            let blocks = CoopBlock::ALL.into_iter().flat_map(|b| COOP_LANES.map(|lanes| (b, lanes)));
+            for (block, lanes) in blocks {
+                all.extend([1, 2, 4, 8].map(|parts| Coop { edge, block, lanes, parts }));
             }
         }
         all.extend([(8, 4), (16, 8), (32, 4)].map(|(mr, nr)| Int8 { mr, nr }));
@@ -135,7 +181,15 @@ impl MatmulVariant {
     /// What it needs and the device lacks, in words.
     pub fn missing(self, caps: &Caps) -> Vec<String> {
         match self {
-            MatmulVariant::Coop { edge, lanes, .. } => missing_for_coop(caps, edge, lanes),
+            MatmulVariant::Coop { edge, block, lanes, .. } => {
+                let mut missing = missing_for_coop(caps, edge, lanes);
+                let (needed, found) =
+                    (block.memory_bytes(edge), caps.limits.max_compute_workgroup_storage_size);
+                if needed > found {
+                    missing.push(format!("{needed} bytes of workgroup memory (found {found})"));
+                }
+                missing
+            }
             MatmulVariant::Gemv { subgroups: true, .. } => Need::missing(&[Need::Subgroup], caps),
             MatmulVariant::Shuffle { .. } => Need::missing(&[Need::Subgroup8], caps),
             _ => Vec::new(),
@@ -167,6 +221,13 @@ impl MatmulVariant {
         let least_lanes = least_coop_lanes(caps);
         let is_useful = |variant: &MatmulVariant| match *variant {
             MatmulVariant::Coop { lanes, .. } if Some(lanes) != least_lanes => false,
+            // Blocks that a quarter of the rows would fill are too small, those that rows do not half fill too large.
+            MatmulVariant::Coop { edge, block, .. }
+                if rows > 4 * block.outputs(edge)[0] && block.rows < 4
+                    || block.rows > 1 && 2 * rows <= block.outputs(edge)[0] =>
+            {
+                false
+            }
             MatmulVariant::Naive => !k.is_multiple_of(8),
             MatmulVariant::Direct { mr, nr } => {
                 (nr == 1 || n > 32 * nr as usize) && (mr <= 8 || (rows >= mr as usize && caps.is_software()))
@@ -184,9 +245,13 @@ impl MatmulVariant {
             }
             // Software adapters have few cores to share the inner length.
             MatmulVariant::Tile { parts, .. } | MatmulVariant::Coop { parts, .. } if parts > 1 => {
-                let tile = if let MatmulVariant::Tile { rows, .. } = *variant { rows as usize } else { 64 };
+                let [tile, columns] = match *variant {
+                    MatmulVariant::Coop { edge, block, .. } => block.outputs(edge),
+                    MatmulVariant::Tile { rows, .. } => [rows as usize, 64],
+                    _ => [64, 64],
+                };
                 !caps.is_software()
-                    && rows.div_ceil(tile) * n.div_ceil(64) < ENOUGH_GROUPS
+                    && rows.div_ceil(tile) * n.div_ceil(columns) < ENOUGH_GROUPS
                     && k / parts as usize >= 512
             }
             MatmulVariant::Gemv { mr, .. } => rows <= 2 * mr as usize,
@@ -269,8 +334,9 @@ impl fmt::Display for MatmulVariant {
             MatmulVariant::Gemv { mr, subgroups } => {
                 write!(f, "gemv {mr}{}", if subgroups { " subgroups" } else { "" })
             }
-            MatmulVariant::Coop { edge, tiles, lanes, parts } => {
-                write!(f, "coop {edge} tiles {tiles}x{tiles} lanes {lanes}")?;
+            MatmulVariant::Coop { edge, block, lanes, parts } => {
+                let [rows, cols] = block.outputs(edge);
+                write!(f, "coop {edge} block {rows}x{cols} lanes {lanes}")?;
                 in_parts(f, parts)
             }
             MatmulVariant::Int8 { mr, nr } => write!(f, "int8 {mr}x{nr}"),
