@@ -3,7 +3,7 @@
 //! slowest variant; fails if a variant takes longer than the budget. Run by `scripts/compile_budget.sh`,
 //! which turns the driver's caches off.
 //!
-//! `cargo run --example compile_times -- [SECONDS]`
+//! `cargo run --example compile_times -- [SECONDS] [KERNEL]`: the budget, and a part of the kernels' names.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -44,6 +44,7 @@ fn run(gpu: &Gpu, case: &Case) -> diffa::Result<Duration> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let budget = std::env::args().nth(1).map_or(Ok(BUDGET_SECONDS), |text| text.parse())?;
+    let part = std::env::args().nth(2).unwrap_or_default();
     let gpu = Gpu::open(&AdapterChoice::default())?;
     if gpu.caps().is_software() && std::env::var_os("MESA_SHADER_CACHE_DISABLE").is_none() {
         return Err("set MESA_SHADER_CACHE_DISABLE=true, or this measures Mesa's cache".into());
@@ -53,6 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let variants: Vec<_> = REGISTRY
         .iter()
         .rev()
+        .filter(|kernel| kernel.name.contains(&part))
         .flat_map(|kernel| kernel.variants().into_iter().map(move |variant| (*kernel, variant)))
         .collect();
     let style = ProgressStyle::with_template("{pos}/{len} [{bar:30}] {msg}")?;

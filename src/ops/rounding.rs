@@ -14,8 +14,9 @@ pub enum Rounding {
     Int8,
 }
 
-/// Lanes of a workgroup with cooperative matrices: four subgroups of 8, of 32, of 64.
-pub(crate) const COOP_LANES: [u32; 3] = [32, 128, 256];
+/// Lanes of a workgroup with cooperative matrices: four subgroups of 32, of 64. Of smaller ones it has more than it
+/// needs; they belong to software adapters, whose matrices gain nothing anyway.
+pub(crate) const COOP_LANES: [u32; 2] = [128, 256];
 
 /// The fewest of [`COOP_LANES`] that hold four subgroups.
 pub(crate) fn least_coop_lanes(caps: &Caps) -> Option<u32> {

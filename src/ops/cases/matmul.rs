@@ -202,7 +202,7 @@ pub(super) fn product(
 /// part is shorter, or everything but the last is.
 fn split_cases() -> Vec<Case> {
     let block = CoopBlock { rows: 4, cols: 4 };
-    let coop = |parts| MatmulVariant::Coop { edge: 8, block, lanes: 32, parts };
+    let coop = |parts| MatmulVariant::Coop { edge: 8, block, lanes: 128, parts };
     let sum = |name, split, weights| {
         let slabs: &[usize] = &[100, 37];
         let shape = Shape { name, m: 71, k: 136, slabs, bias: true, split: Some(split), ..PLAIN };

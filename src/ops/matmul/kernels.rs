@@ -71,7 +71,7 @@ kernel! {
             matrices: "coop_8" | "coop_16",
             block: "block_4x4" | "block_8x8" | "block_2x8" | "block_1x8",
         ],
-        consts: [LANES: 128 | 32 | 256],
+        consts: [LANES: 128 | 256],
     }
 }
 
