@@ -33,6 +33,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let kv_stride = params.n_kv_heads * D4;
     let kv_at = params.kv_row0 * kv_stride + kv_head * D4;
     let first = group.x * WG * QB + lane;
+    // Not HEAD_DIM, so that no driver unrolls loops over a whole head: it would take some half a minute.
+    let d4 = params.head_dim / 4u;
 
     var q_at: array<u32, QB>;
     var top: array<f32, QB>;
@@ -41,7 +43,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         q_at[i] = (params.q_row0 + min(first + i * WG, params.n_q - 1u)) * q_stride + head * D4;
         top[i] = -1.0e30;
     }
-    for (var d = 0u; d < D4; d++) {
+    for (var d = 0u; d < d4; d++) {
         for (var i = 0u; i < QB; i++) { acc[d][i][lane] = vec4<f32>(0.0); }
     }
 
@@ -51,7 +53,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var j = 0u; j < KB; j++) { key_at[j] = kv_at + min(key0 + j, params.n_kv - 1u) * kv_stride; }
 
         var p: array<array<f32, KB>, QB>;
-        for (var d = 0u; d < D4; d++) {
+        for (var d = 0u; d < d4; d++) {
             var qd: array<vec4<f32>, QB>;
             for (var i = 0u; i < QB; i++) { qd[i] = q[q_at[i] + d]; }
             for (var j = 0u; j < KB; j++) {
@@ -78,7 +80,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
 
-        for (var d = 0u; d < D4; d++) {
+        for (var d = 0u; d < d4; d++) {
             var o: array<vec4<f32>, QB>;
             for (var i = 0u; i < QB; i++) { o[i] = acc[d][i][lane] * keep[i]; }
             for (var j = 0u; j < KB; j++) {
@@ -93,7 +95,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let row = first + i * WG;
         if (row < params.n_q) {
             let out_at = (params.out_row0 + row) * q_stride + head * D4;
-            for (var d = 0u; d < D4; d++) { out[out_at + d] = acc[d][i][lane] / sum[i]; }
+            for (var d = 0u; d < d4; d++) { out[out_at + d] = acc[d][i][lane] / sum[i]; }
         }
     }
 }

@@ -5,12 +5,15 @@ use std::path::Path;
 use diffa::files::same_file;
 use diffa::{Error, Result};
 
-/// Refuses to write a file that is read too.
+/// Refuses to write a file that is read too, and `-`, by which other programs mean standard output.
 pub(super) fn check_output<'a>(
     option: &str,
     output: &Path,
     inputs: impl IntoIterator<Item = &'a Path>,
 ) -> Result<()> {
+    if output == Path::new("-") {
+        return Err(Error::usage(option, "this result goes to a file, not to standard output; name one"));
+    }
     match inputs.into_iter().find(|input| same_file(input, output)) {
         None => Ok(()),
         Some(input) => {
@@ -41,5 +44,7 @@ mod tests {
             "{error}"
         );
         check_output("--html", &path("new"), [path("a").as_path()]).unwrap();
+        let error = check_output("--html", Path::new("-"), []).unwrap_err();
+        assert!(error.to_string().contains("name one"), "{error}");
     }
 }
