@@ -3,6 +3,7 @@
 // takes KB keys at a time, so every key and value vector, the same for all lanes, serves QB queries and
 // every query vector KB keys. HEAD_DIM must be a multiple of 4.
 // Dispatch: [ceil(n_q / 32), n_heads, 1].
+// @slot kept
 
 const HEAD_DIM: u32 = 64u;
 const QB: u32 = 4u;
@@ -16,8 +17,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform>             params: Params;
 @group(0) @binding(1) var<storage, read>       q:   array<vec4<f32>>;   // [.., n_heads * HEAD_DIM / 4]
-@group(0) @binding(2) var<storage, read>       k:   array<vec4<f32>>;   // [.., n_kv_heads * HEAD_DIM / 4]
-@group(0) @binding(3) var<storage, read>       v:   array<vec4<f32>>;   // [.., n_kv_heads * HEAD_DIM / 4]
+@group(0) @binding(2) var<storage, read>       k:   array<Kept4>;       // [.., n_kv_heads * HEAD_DIM / 4]
+@group(0) @binding(3) var<storage, read>       v:   array<Kept4>;       // [.., n_kv_heads * HEAD_DIM / 4]
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;   // [.., n_heads * HEAD_DIM / 4]
 
 const D4: u32 = HEAD_DIM / 4u;
@@ -57,7 +58,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             var qd: array<vec4<f32>, QB>;
             for (var i = 0u; i < QB; i++) { qd[i] = q[q_at[i] + d]; }
             for (var j = 0u; j < KB; j++) {
-                let kd = k[key_at[j] + d];
+                let kd = kept4(k[key_at[j] + d]);
                 for (var i = 0u; i < QB; i++) {
                     p[i][j] = fma(qd[i].x, kd.x, fma(qd[i].y, kd.y, fma(qd[i].z, kd.z, fma(qd[i].w, kd.w, p[i][j]))));
                 }
@@ -84,7 +85,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             var o: array<vec4<f32>, QB>;
             for (var i = 0u; i < QB; i++) { o[i] = acc[d][i][lane] * keep[i]; }
             for (var j = 0u; j < KB; j++) {
-                let vd = v[key_at[j] + d];
+                let vd = kept4(v[key_at[j] + d]);
                 for (var i = 0u; i < QB; i++) { o[i] = fma(vec4<f32>(p[i][j]), vd, o[i]); }
             }
             for (var i = 0u; i < QB; i++) { acc[d][i][lane] = o[i]; }

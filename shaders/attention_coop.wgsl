@@ -6,6 +6,7 @@
 // Dispatch: [ceil(n_q / EDGE), n_heads, 1].
 // @needs f16, subgroup
 // @slot matrices
+// @slot kept
 enable f16;
 enable wgpu_cooperative_matrix;
 
@@ -19,8 +20,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform>             params: Params;
 @group(0) @binding(1) var<storage, read>       q:   array<vec4<f32>>;   // [.., n_heads * HEAD_DIM / 4]
-@group(0) @binding(2) var<storage, read>       k:   array<vec4<f32>>;   // [.., n_kv_heads * HEAD_DIM / 4]
-@group(0) @binding(3) var<storage, read>       v:   array<vec4<f32>>;   // [.., n_kv_heads * HEAD_DIM / 4]
+@group(0) @binding(2) var<storage, read>       k:   array<Kept4>;       // [.., n_kv_heads * HEAD_DIM / 4]
+@group(0) @binding(3) var<storage, read>       v:   array<Kept4>;       // [.., n_kv_heads * HEAD_DIM / 4]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;         // [.., n_heads * HEAD_DIM]
 
 const D4: u32 = HEAD_DIM / 4u;
@@ -54,7 +55,7 @@ fn score(first: u32, kv_at: u32, kv_stride: u32, lane: u32, quarter: u32) {
             let key = i / (SLICE / 4u);
             let quad = i % (SLICE / 4u);
             var x = vec4<f16>();
-            if (first + key < params.n_kv) { x = rounded(k[kv_at + (first + key) * kv_stride + d / 4u + quad]); }
+            if (first + key < params.n_kv) { x = rounded(kept4(k[kv_at + (first + key) * kv_stride + d / 4u + quad])); }
             for (var j = 0u; j < 4u; j++) { kv_tile[key * SLICE_STRIDE + 4u * quad + j] = x[j]; }
         }
         workgroupBarrier();
@@ -125,7 +126,7 @@ fn main(
             for (var i = lane; i < EDGE * D4; i += LANES) {
                 let key = first + e + i / D4;
                 var x = vec4<f16>();
-                if (key < params.n_kv) { x = rounded(v[kv_at + key * kv_stride + i % D4]); }
+                if (key < params.n_kv) { x = rounded(kept4(v[kv_at + key * kv_stride + i % D4])); }
                 for (var j = 0u; j < 4u; j++) { kv_tile[i / D4 * HEAD_STRIDE + i % D4 * 4u + j] = x[j]; }
             }
             workgroupBarrier();

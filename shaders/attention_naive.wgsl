@@ -4,6 +4,7 @@
 // multiple of 4. Loops stay short: software drivers end all loops of a lane after 65,535 rounds.
 // Dispatch: linear over n_q * n_heads.
 // @use grid, reduce
+// @slot kept
 
 const WG: u32 = 64u;
 
@@ -14,8 +15,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform>             params: Params;
 @group(0) @binding(1) var<storage, read>       q:   array<f32>;   // [.., n_heads * head_dim]
-@group(0) @binding(2) var<storage, read>       k:   array<f32>;   // [.., n_kv_heads * head_dim]
-@group(0) @binding(3) var<storage, read>       v:   array<f32>;   // [.., n_kv_heads * head_dim]
+@group(0) @binding(2) var<storage, read>       k:   array<Kept>;  // [.., n_kv_heads * head_dim]
+@group(0) @binding(3) var<storage, read>       v:   array<Kept>;  // [.., n_kv_heads * head_dim]
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;   // [.., n_heads * head_dim]
 
 var<workgroup> weights: array<f32, WG>;
@@ -23,7 +24,9 @@ var<workgroup> weights: array<f32, WG>;
 // Of the query and the key that begin there.
 fn score(q_at: u32, k_at: u32) -> f32 {
     var product = 0.0;
-    for (var d = 0u; d < params.head_dim; d++) { product = fma(q[q_at + d], k[k_at + d], product); }
+    for (var d = 0u; d < params.head_dim; d++) {
+        product = fma(q[q_at + d], kept(k[(k_at + d) / PER_WORD], k_at + d), product);
+    }
     return product * params.scale;
 }
 
@@ -64,7 +67,8 @@ fn main(
             let d = min(d0 + lane, params.head_dim - 1u);
             var total = select(0.0, out[out_at + d], key0 > 0u);
             for (var j = 0u; j < keys; j++) {
-                total = fma(weights[j], v[kv_at + (key0 + j) * kv_stride + d], total);
+                let at = kv_at + (key0 + j) * kv_stride + d;
+                total = fma(weights[j], kept(v[at / PER_WORD], at), total);
             }
             if (d0 + lane < params.head_dim) { out[out_at + d] = total; }
         }

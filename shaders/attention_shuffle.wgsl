@@ -4,6 +4,7 @@
 // queries of a lane are the components of vectors throughout; scores, then weights, of eight keys are a Rows8.
 // HEAD_DIM must be a multiple of 4, at most 128. Dispatch: [ceil(n_q / 32), n_heads, 1].
 // @use shuffle
+// @slot kept
 
 const HEAD_DIM: u32 = 64u;
 const WG: u32 = 8u;   // lanes that shuffle: one subgroup, or a part of one
@@ -16,8 +17,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform>             params: Params;
 @group(0) @binding(1) var<storage, read>       q:   array<vec4<f32>>;   // [.., n_heads * HEAD_DIM / 4]
-@group(0) @binding(2) var<storage, read>       k:   array<vec4<f32>>;   // [.., n_kv_heads * HEAD_DIM / 4]
-@group(0) @binding(3) var<storage, read>       v:   array<vec4<f32>>;   // [.., n_kv_heads * HEAD_DIM / 4]
+@group(0) @binding(2) var<storage, read>       k:   array<Kept4>;       // [.., n_kv_heads * HEAD_DIM / 4]
+@group(0) @binding(3) var<storage, read>       v:   array<Kept4>;       // [.., n_kv_heads * HEAD_DIM / 4]
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;   // [.., n_heads * HEAD_DIM / 4]
 
 const D4: u32 = HEAD_DIM / 4u;
@@ -89,10 +90,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var p3: Rows8;
         for (var d = 0u; d < D4; d++) {
             let qd = transpose(mat4x4<f32>(q[q_at.x + d], q[q_at.y + d], q[q_at.z + d], q[q_at.w + d]));
-            add_products(&p0, k[key_at.x + d], qd);
-            add_products(&p1, k[key_at.y + d], qd);
-            add_products(&p2, k[key_at.z + d], qd);
-            add_products(&p3, k[key_at.w + d], qd);
+            add_products(&p0, kept4(k[key_at.x + d]), qd);
+            add_products(&p1, kept4(k[key_at.y + d]), qd);
+            add_products(&p2, kept4(k[key_at.z + d]), qd);
+            add_products(&p3, kept4(k[key_at.w + d]), qd);
         }
 
         var new_top = finish_scores(&p0, key0, top);
@@ -109,10 +110,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
         for (var d = 0u; d < D4; d++) {
             var o = Sums(acc[d][0][lane] * keep, acc[d][1][lane] * keep, acc[d][2][lane] * keep, acc[d][3][lane] * keep);
-            add_values(&o, &p0, v[key_at.x + d]);
-            add_values(&o, &p1, v[key_at.y + d]);
-            add_values(&o, &p2, v[key_at.z + d]);
-            add_values(&o, &p3, v[key_at.w + d]);
+            add_values(&o, &p0, kept4(v[key_at.x + d]));
+            add_values(&o, &p1, kept4(v[key_at.y + d]));
+            add_values(&o, &p2, kept4(v[key_at.z + d]));
+            add_values(&o, &p3, kept4(v[key_at.w + d]));
             acc[d][0][lane] = o.x;
             acc[d][1][lane] = o.y;
             acc[d][2][lane] = o.z;

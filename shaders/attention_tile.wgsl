@@ -5,6 +5,7 @@
 // of 32.
 // Dispatch: [ceil(n_q / (8 ROWS)), n_heads, 1].
 // @slot octets
+// @slot kept
 
 const HEAD_DIM: u32 = 64u;
 const ROWS: u32 = 4u;
@@ -17,8 +18,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform>             params: Params;
 @group(0) @binding(1) var<storage, read>       q:   array<vec4<f32>>;   // [.., n_heads * HEAD_DIM / 4]
-@group(0) @binding(2) var<storage, read>       k:   array<vec4<f32>>;   // [.., n_kv_heads * HEAD_DIM / 4]
-@group(0) @binding(3) var<storage, read>       v:   array<vec4<f32>>;   // [.., n_kv_heads * HEAD_DIM / 4]
+@group(0) @binding(2) var<storage, read>       k:   array<Kept4>;       // [.., n_kv_heads * HEAD_DIM / 4]
+@group(0) @binding(3) var<storage, read>       v:   array<Kept4>;       // [.., n_kv_heads * HEAD_DIM / 4]
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;   // [.., n_heads * HEAD_DIM / 4]
 
 const D4: u32 = HEAD_DIM / 4u;
@@ -60,7 +61,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             // Keys 4 x + c lie in row x + 8 c, where the eight lanes that read them find different banks.
             for (var i = y; i < BK; i += 8u) {
                 let key = key0 + 4u * (i % 8u) + i / 8u;
-                kv_tile[i * STRIDE + x] = k[kv_at + min(key, params.n_kv - 1u) * kv_stride + 8u * chunk + x];
+                let at = kv_at + min(key, params.n_kv - 1u) * kv_stride + 8u * chunk + x;
+                kv_tile[i * STRIDE + x] = kept4(k[at]);
             }
             workgroupBarrier();
             for (var d = 0u; d < 8u; d++) {
@@ -96,7 +98,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
             for (var i = y; i < BK; i += 8u) {
-                kv_tile[i * STRIDE + x] = v[kv_at + min(key0 + i, params.n_kv - 1u) * kv_stride + 8u * chunk + x];
+                let at = kv_at + min(key0 + i, params.n_kv - 1u) * kv_stride + 8u * chunk + x;
+                kv_tile[i * STRIDE + x] = kept4(v[at]);
             }
             workgroupBarrier();
             for (var j = 0u; j < 8u; j++) {

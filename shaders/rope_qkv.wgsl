@@ -6,8 +6,10 @@
 // with (cos, sin) of angle (rows[list0 + r] mod rows_per_sequence) * theta^(-2i / head_dim): sequences of a batch
 // lie rows_per_sequence apart. The table is made on the CPU, because the precision of WGSL's own sin and cos is not
 // guaranteed for arguments of thousands.
+// A lane writes whole words of k and v: PER_WORD neighbours, of which half must be a multiple.
 // Only heads from first_head on. One workgroup for each row and head. Dispatch: over n_rows, one for each head.
 // @use grid
+// @slot kept
 
 const WG: u32 = 8u;
 
@@ -21,8 +23,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read>       table: array<vec2<f32>>;  // [rows_per_sequence, half] (cos, sin)
 @group(0) @binding(3) var<storage, read>       rows:  array<u32>;        // [list0 + n_rows] row in the forward
 @group(0) @binding(4) var<storage, read_write> q:     array<f32>;        // [.., n_heads * 2 half]
-@group(0) @binding(5) var<storage, read_write> k:     array<f32>;        // [.., n_kv_heads * 2 half]
-@group(0) @binding(6) var<storage, read_write> v:     array<f32>;        // [.., n_kv_heads * 2 half]
+@group(0) @binding(5) var<storage, read_write> k:     array<Kept>;       // [.., n_kv_heads * 2 half]
+@group(0) @binding(6) var<storage, read_write> v:     array<Kept>;       // [.., n_kv_heads * 2 half]
 
 // The pair of `qkv` whose first element is at `at`, rotated.
 fn rotated(at: u32, turn: vec2<f32>) -> vec2<f32> {
@@ -55,10 +57,14 @@ fn main(
         q[q_at + pair] = x.x;
         q[q_at + params.half + pair] = x.y;
     }
-    for (var pair = lane; pair < select(0u, params.half, is_key); pair += WG) {
+    for (var pair = PER_WORD * lane; pair < select(0u, params.half, is_key); pair += PER_WORD * WG) {
+        let last = pair + PER_WORD - 1u;
         let x = rotated(at + pair, table[turn0 + pair]);
-        k[kv_at + pair] = x.x;
-        k[kv_at + params.half + pair] = x.y;
+        let next = rotated(at + last, table[turn0 + last]);
+        k[(kv_at + pair) / PER_WORD] = keep(x.x, next.x);
+        k[(kv_at + params.half + pair) / PER_WORD] = keep(x.y, next.y);
     }
-    for (var i = lane; i < select(dim, 0u, is_query || is_key); i += WG) { v[kv_at + i] = qkv[at + i]; }
+    for (var i = PER_WORD * lane; i < select(dim, 0u, is_query || is_key); i += PER_WORD * WG) {
+        v[(kv_at + i) / PER_WORD] = keep(qkv[at + i], qkv[at + i + PER_WORD - 1u]);
+    }
 }

@@ -38,7 +38,7 @@ pub mod synth;
 pub mod text;
 pub mod tune;
 
-pub use decode::{Cache, DecodeOptions, Preset, Remasking, Rule, Session, StepReport};
+pub use decode::{Cache, CacheDtype, DecodeOptions, Preset, Remasking, Rule, Session, StepReport};
 pub use engine::{Answer, Diffa};
 pub use error::{Error, Result};
 pub use gpu::{AdapterChoice, Gpu};

@@ -12,7 +12,7 @@ use diffa::model::Part;
 use diffa::model::forward::Layout;
 use diffa::model::memory::MemoryPlan;
 use diffa::synth::{SynthParts, SynthShape};
-use diffa::{Answer, Cache, DecodeOptions, Diffa, ModelPaths, Quantization, audio, text};
+use diffa::{Answer, Cache, CacheDtype, DecodeOptions, Diffa, ModelPaths, Quantization, audio, text};
 use half::f16;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -221,7 +221,8 @@ fn models_of_half_precision_saved_in_single_take_the_same_memory_and_answer_the_
     assert_same("saved in single precision", &answer(&single), &answer(&stored));
     let plan = |paths| {
         let layout = Layout { prompt_rows: vec![60], gen_length: 16, candidates: 16 };
-        MemoryPlan::new(paths, &[Part::Whisper, Part::Adapters, Part::Llm], &layout, false).unwrap()
+        MemoryPlan::new(paths, &[Part::Whisper, Part::Adapters, Part::Llm], &layout, false, CacheDtype::F32)
+            .unwrap()
     };
     assert_eq!(plan(&single), plan(&stored));
 }

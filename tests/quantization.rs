@@ -15,7 +15,7 @@ use diffa::model::{Part, Quantization};
 use diffa::quant::QuantFormat;
 use diffa::quantize::{input_bytes, quantize};
 use diffa::synth::{SynthParts, SynthShape, write_holes};
-use diffa::{DecodeOptions, Diffa, Error, ModelPaths, audio, text};
+use diffa::{CacheDtype, DecodeOptions, Diffa, Error, ModelPaths, audio, text};
 
 fn demo() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo")
@@ -110,7 +110,7 @@ fn the_memory_plan_is_what_gets_allocated() {
     ];
     for paths in models {
         let layout = Layout { prompt_rows: vec![60], gen_length: 16, candidates: 16 };
-        let plan = MemoryPlan::new(&paths, &parts, &layout, false).unwrap();
+        let plan = MemoryPlan::new(&paths, &parts, &layout, false, CacheDtype::F32).unwrap();
         let weights: u64 =
             plan.items.iter().filter(|item| !item.name.ends_with("buffers")).map(|item| item.bytes).sum();
         let gpu = diffa::Gpu::open(&Default::default()).unwrap();
@@ -139,12 +139,16 @@ fn the_commands_quantize_and_plan() {
     // Headers are enough for a plan, and a cache keeps the keys and values of every layer: 32 instead of 2.
     let hollow = arg(&dir.path().join("hollow"));
     command::stdout_of(&["synth", "--shape", "8b", "--holes", "--out", &hollow]);
-    let keys_and_values = |cache: &str| {
-        let plan = json_of(&["plan", "--json", "--model", &hollow, "--cache", cache]);
+    let keys_and_values = |cache: &str, dtype: &str| {
+        let options = ["--model", &hollow, "--cache", cache, "--cache-dtype", dtype];
+        let plan = json_of(&[&["plan", "--json"], &options[..]].concat());
         let items = plan["plans"][0]["items"].as_array().unwrap().clone();
-        items.iter().find(|item| item["name"] == "keys and values").unwrap()["bytes"].as_u64().unwrap()
+        let item = items.into_iter().find(|item| item["name"] == "keys and values").unwrap();
+        assert_eq!(item["dtype"], dtype);
+        item["bytes"].as_u64().unwrap()
     };
-    assert_eq!(keys_and_values("dual"), 16 * keys_and_values("none"));
+    assert_eq!(keys_and_values("dual", "f32"), 16 * keys_and_values("none", "f32"));
+    assert_eq!(keys_and_values("dual", "f32"), 2 * keys_and_values("dual", "f16"));
 }
 
 /// The released sizes with no data behind them. The language model with its caches, or the whole model as it answers
@@ -153,16 +157,21 @@ fn the_commands_quantize_and_plan() {
 fn eight_billion_parameters_need_less_than_six_gigabytes_in_four_bits() {
     let dir = tempfile::tempdir().unwrap();
     write_holes(SynthShape::EightB, dir.path(), SynthParts::ALL).unwrap();
-    let gigabytes = |parts: &[Part], quantize: Option<Quantization>, cached: bool| {
+    let gigabytes = |parts: &[Part], quantize: Option<Quantization>, cached: bool, kept: CacheDtype| {
         let paths = ModelPaths { model: Some(dir.path().into()), quantize, ..ModelPaths::default() };
         let layout = Layout { prompt_rows: vec![450], gen_length: 128, candidates: 128 };
-        MemoryPlan::new(&paths, parts, &layout, cached).unwrap().total() as f64 / 1e9
+        MemoryPlan::new(&paths, parts, &layout, cached, kept).unwrap().total() as f64 / 1e9
     };
-    let llm = |quantize| gigabytes(&[Part::Llm], quantize, true);
+    let llm = |quantize| gigabytes(&[Part::Llm], quantize, true, CacheDtype::F32);
     assert!((16.0..17.0).contains(&llm(None)), "{}", llm(None));
     assert!((8.5..9.5).contains(&llm(Some(Quantization::Q8))), "{}", llm(Some(Quantization::Q8)));
     assert!((5.0..6.0).contains(&llm(Some(Quantization::Q4))), "{}", llm(Some(Quantization::Q4)));
     let all = [Part::Whisper, Part::Adapters, Part::Llm];
-    let whole = gigabytes(&all, Some(Quantization::Q4), false);
-    assert!((5.5..6.0).contains(&whole), "{whole}");
+    let whole = |cached, kept| gigabytes(&all, Some(Quantization::Q4), cached, kept);
+    let without_cache = whole(false, CacheDtype::F32);
+    assert!((5.5..6.0).contains(&without_cache), "{without_cache}");
+    // Keys and values of 32 layers and 578 rows, 4096 wide: 0.61 GB in f32, half of that in f16.
+    let saved = whole(true, CacheDtype::F32) - whole(true, CacheDtype::F16);
+    assert_eq!((saved * 1e9).round() as usize, 2 * 32 * 578 * 4096 * 2);
+    assert!(whole(true, CacheDtype::F16) < 6.2, "{}", whole(true, CacheDtype::F16));
 }

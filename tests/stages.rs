@@ -18,7 +18,7 @@ use diffa::model::forward::{Answers, Forward, ForwardBuffers, Layout};
 use diffa::model::{Hearing, Llada, Part};
 use diffa::ops::embed::embed;
 use diffa::ops::select::{SelectArgs, SelectBuffers, SelectRule};
-use diffa::{Cache, DecodeOptions, Diffa, ModelPaths, Session, audio, text};
+use diffa::{Cache, CacheDtype, DecodeOptions, Diffa, ModelPaths, Session, audio, text};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -326,7 +326,7 @@ fn forward_states(llada: &Llada, ids: &[u32]) -> (Vec<f32>, Vec<f32>) {
     state.reset(&gpu, &schedule, &[0]);
     gpu.queue().write_buffer(state.ids.buffer(), 0, bytemuck::cast_slice(ids));
     let layout = Layout { prompt_rows: vec![0], gen_length: n, candidates: n };
-    let buffers = ForwardBuffers::new(&gpu, llada.config(), &layout, false).unwrap();
+    let buffers = ForwardBuffers::new(&gpu, llada.config(), &layout, false, CacheDtype::F32).unwrap();
     let answers = Answers { ids: &state.ids, rows: &state.rows, row_ids: &state.row_ids, branches: 1 };
     let mut plan = PlanBuilder::new(&gpu, "stage");
     Forward { llada, layout: &layout, buffers: &buffers, answers }.record_full(&mut plan).unwrap();

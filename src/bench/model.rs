@@ -18,6 +18,7 @@ use crate::model::encoder::Encoder;
 use crate::model::forward::{Answers, Forward, ForwardBuffers, Layout};
 use crate::model::llada::Llada;
 use crate::ops::embed::embed;
+use crate::ops::kept::CacheDtype;
 use crate::ops::matmul::{Matmul, matmul};
 
 /// A language model over fixed token rows, of which the last `n` are the block.
@@ -49,7 +50,7 @@ impl Forwards {
         }
         let prompt = ids.len() - n;
         let layout = Layout { prompt_rows: vec![prompt], gen_length: n, candidates: n };
-        let buffers = ForwardBuffers::new(gpu, config, &layout, true)?;
+        let buffers = ForwardBuffers::new(gpu, config, &layout, true, CacheDtype::F32)?;
         let tensor = |name: &str, data: &[u32]| gpu.tensor_from(name, DType::U32, &[data.len()], data);
         let prompt_ids = tensor("bench.prompt", &ids[..prompt])?;
         let answer_ids = tensor("bench.ids", &ids[prompt..])?;

@@ -347,6 +347,9 @@ pub(super) struct DecodeArgs {
     /// Keys and values kept within a block: `prefix` and `dual` compute fewer rows, approximately.
     #[arg(long, value_parser = PossibleValuesParser::new(["none", "prefix", "dual"]))]
     pub(super) cache: Option<String>,
+    /// Type of keys and values, with any --cache: `f16` takes half their memory and traffic and rounds them.
+    #[arg(long, default_value = "f32", value_parser = PossibleValuesParser::new(["f32", "f16"]))]
+    pub(super) cache_dtype: String,
     /// `eos` ends the answer at the first end token that nothing masked precedes in its block; `answer` also
     /// commits the rest of a block at once when its predictions stand out (see --settled-gaps).
     #[arg(long, value_parser = PossibleValuesParser::new(["none", "eos", "answer"]))]

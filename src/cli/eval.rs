@@ -13,7 +13,7 @@ use diffa::eval::select::{Selected, Selection};
 use diffa::eval::{Object, dataset};
 use diffa::model::Part;
 use diffa::text::DEFAULT_SYSTEM;
-use diffa::{DecodeOptions, Error, ModelPaths, Quantization, Result};
+use diffa::{CacheDtype, DecodeOptions, Error, ModelPaths, Quantization, Result};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -212,6 +212,8 @@ fn run_settings(paths: &ModelPaths, preset: &str, options: &DecodeOptions, syste
     all.insert("model".into(), model(paths)?);
     all.insert("preset".into(), preset.into());
     all.extend(report::settings(options));
+    // Left out where it is what it always was, so that files of earlier versions are known as the same run.
+    all.retain(|key, value| key != "cache_dtype" || *value != CacheDtype::F32.name());
     all.insert("system".into(), system.into());
     Ok(all)
 }

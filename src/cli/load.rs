@@ -162,9 +162,9 @@ pub(super) fn model(
     let parts: &[Part] =
         if with_hearing { &[Part::Whisper, Part::Adapters, Part::Llm] } else { &[Part::Llm] };
     let total = paths.load_bytes(parts)?;
-    let DecodeOptions { gen_length, block_length, cache, .. } = *options;
+    let DecodeOptions { gen_length, block_length, cache, cache_dtype, .. } = *options;
     let layout = Layout { prompt_rows: vec![TYPICAL_ROWS], gen_length, candidates: block_length };
-    let needed = MemoryPlan::new(paths, parts, &layout, cache != Cache::None)?.total();
+    let needed = MemoryPlan::new(paths, parts, &layout, cache != Cache::None, cache_dtype)?.total();
     if let Some(available) = gpu.caps().memory_bytes.filter(|available| needed > *available) {
         return Err(Error::Memory { needed, available });
     }

@@ -8,7 +8,7 @@ use diffa::gpu::caps::describe;
 use diffa::model::Part;
 use diffa::model::forward::Layout;
 use diffa::model::memory::MemoryPlan;
-use diffa::{Cache, ModelPaths, Quantization, Result};
+use diffa::{Cache, CacheDtype, ModelPaths, Quantization, Result};
 use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
@@ -38,6 +38,9 @@ pub(super) struct PlanArgs {
     /// Keys and values kept within a block, as for `diffa ask`: `prefix` and `dual` keep those of every layer.
     #[arg(long, default_value = "none", value_parser = PossibleValuesParser::new(["none", "prefix", "dual"]))]
     cache: String,
+    /// Type of keys and values, as for `diffa ask`.
+    #[arg(long, default_value = "f32", value_parser = PossibleValuesParser::new(["f32", "f16"]))]
+    cache_dtype: String,
     /// One JSON object instead of tables.
     #[arg(long)]
     json: bool,
@@ -52,13 +55,14 @@ fn plans(paths: &ModelPaths, args: &PlanArgs) -> Result<Vec<(&'static str, Memor
         _ => &[Part::Whisper, Part::Adapters, Part::Llm],
     };
     let cached = args.cache.parse::<Cache>()? != Cache::None;
+    let kept: CacheDtype = args.cache_dtype.parse()?;
     let choices = [("as stored", None)].into_iter();
     let choices = choices.chain(Quantization::ALL.into_iter().map(|(name, to)| (name, Some(to))));
     choices
         .filter(|(_, to)| paths.quantize.is_none() || *to == paths.quantize)
         .map(|(name, to)| {
             let paths = ModelPaths { quantize: to, ..paths.clone() };
-            Ok((name, MemoryPlan::new(&paths, parts, &layout, cached)?))
+            Ok((name, MemoryPlan::new(&paths, parts, &layout, cached, kept)?))
         })
         .collect()
 }

@@ -326,6 +326,7 @@ pub(super) fn settings(options: &DecodeOptions) -> Object {
     };
     let all = [
         ("mode", mode.into()),
+        ("cache_dtype", options.cache_dtype.name().into()),
         ("steps", options.steps.into()),
         ("gen_length", options.gen_length.into()),
         ("block_length", options.block_length.into()),

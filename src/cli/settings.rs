@@ -1,6 +1,6 @@
 //! From arguments to the library's decode options: lengths that follow from each other, end tokens by name.
 
-use diffa::{DecodeOptions, Error, Preset, Result};
+use diffa::{CacheDtype, DecodeOptions, Error, Preset, Result};
 
 use super::args::DecodeArgs;
 
@@ -16,6 +16,7 @@ pub(super) fn decode_options_from(args: &DecodeArgs, usual: &DecodeOptions) -> R
         temperature: args.temperature,
         cfg_scale: args.cfg_scale,
         remasking: args.remasking.parse()?,
+        cache_dtype: args.cache_dtype.parse()?,
         seed: args.seed,
         ..with_lengths(args.steps, args.block_length, args.gen_length, usual)
     };
@@ -44,9 +45,9 @@ fn preset(args: &DecodeArgs) -> Result<Preset> {
     args.preset.parse()
 }
 
-/// The same request for the exact decoder.
+/// The same request for the exact decoder, which rounds nothing.
 pub(super) fn exact(options: &DecodeOptions) -> DecodeOptions {
-    let mut exact = options.clone();
+    let mut exact = DecodeOptions { cache_dtype: CacheDtype::F32, ..options.clone() };
     Preset::Exact.apply(&mut exact, &[]);
     exact
 }

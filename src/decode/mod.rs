@@ -11,6 +11,7 @@ pub mod report;
 pub mod session;
 mod steps;
 
+pub use crate::ops::kept::CacheDtype;
 pub use host::Recorded;
 pub use options::{Cache, DecodeOptions, Remasking, Rule};
 pub use preset::Preset;

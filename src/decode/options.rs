@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::ops::kept::CacheDtype;
 use crate::ops::lm_head::IdRules;
 
 /// Which predictions stay masked after a step.
@@ -67,6 +68,17 @@ impl FromStr for Cache {
     }
 }
 
+impl FromStr for CacheDtype {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [CacheDtype::F32, CacheDtype::F16]
+            .into_iter()
+            .find(|dtype| dtype.name() == text)
+            .ok_or_else(|| Error::usage("--cache-dtype", format!("`{text}` is neither f32 nor f16")))
+    }
+}
+
 impl FromStr for Rule {
     type Err = Error;
 
@@ -111,6 +123,8 @@ pub struct DecodeOptions {
     pub id_rules: IdRules,
     /// Keys and values kept within a block.
     pub cache: Cache,
+    /// Type of keys and values, kept or not: f16 takes half their memory and traffic and rounds them.
+    pub cache_dtype: CacheDtype,
     /// End the answer once one of these ids (at most two) is committed with no mask before it in its block
     /// (the DIFFA-2 rule); the rest of the answer becomes the first of them.
     pub stop_ids: Vec<u32>,
@@ -134,6 +148,7 @@ impl Default for DecodeOptions {
             rule: Rule::default(),
             id_rules: IdRules::default(),
             cache: Cache::default(),
+            cache_dtype: CacheDtype::default(),
             stop_ids: Vec::new(),
             settled_gaps: None,
             seed: 0,

@@ -65,7 +65,8 @@ impl<'m> Session<'m> {
     /// Plans a decode of a batch of prompts and embeds them. All answers share the options; each is the
     /// same as if it were decoded alone.
     ///
-    /// Errors: invalid options, ids outside the vocabulary, rows beyond what the device can bind.
+    /// Errors: invalid options, a cache type that the model's heads rule out, ids outside the vocabulary, rows
+    /// beyond what the device can bind.
     pub fn new(
         gpu: &Gpu,
         llada: &'m Llada,
@@ -89,7 +90,7 @@ impl<'m> Session<'m> {
             candidates: options.block_length,
         };
         let cached = options.cache != Cache::None;
-        let buffers = ForwardBuffers::new(gpu, llada.config(), &layout, cached)?;
+        let buffers = ForwardBuffers::new(gpu, llada.config(), &layout, cached, options.cache_dtype)?;
         let schedule = schedule(llada, options, branches, prompts.len() * layout.stride());
         let state = SelectBuffers::new(gpu, &schedule, prompts.len())?;
         let answers = Answers { ids: &state.ids, rows: &state.rows, row_ids: &state.row_ids, branches };

@@ -29,6 +29,8 @@ fragments!(
     "epilogue",
     "grid",
     "head",
+    "kept_f32",
+    "kept_f16",
     "octets",
     "octets_subgroup",
     "partial",

@@ -12,7 +12,7 @@ use crate::quant::QuantFormat;
 pub enum DType {
     /// 32-bit float: all activations.
     F32,
-    /// 16-bit IEEE float, two to a word: weights only.
+    /// 16-bit IEEE float, two to a word: weights, and keys and values that are kept so.
     F16,
     /// bfloat16, two to a word: weights only.
     Bf16,

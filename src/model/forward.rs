@@ -16,6 +16,7 @@ use crate::model::llada::{Block, Llada};
 use crate::ops::attention::{Attention, attention};
 use crate::ops::elementwise::{copy_rows, gather_rows, silu_gate};
 use crate::ops::embed::embed;
+use crate::ops::kept::CacheDtype;
 use crate::ops::matmul::{Matmul, matmul};
 use crate::ops::norm::rms_norm;
 use crate::ops::rope::{Heads, RopeQkv, rope_qkv, rope_table};
@@ -63,7 +64,7 @@ impl Layout {
     }
 }
 
-/// Keys (after RoPE) and values of all rows in one layer, `[total_rows, n_kv_heads * head_dim]` f32.
+/// Keys (after RoPE) and values of all rows in one layer, `[total_rows, n_kv_heads * head_dim]`, f32 or f16.
 #[derive(Debug)]
 struct KeysValues {
     k: Tensor,
@@ -105,8 +106,17 @@ pub struct ForwardBuffers {
 }
 
 impl ForwardBuffers {
-    /// Buffers for `layout`; with `cached`, keys and values of every layer are kept.
-    pub fn new(gpu: &Gpu, config: &LladaConfig, layout: &Layout, cached: bool) -> Result<ForwardBuffers> {
+    /// Buffers for `layout`; with `cached`, keys and values of every layer are kept, in the type `kept`.
+    ///
+    /// Errors: heads that cannot be kept in it, rows beyond what the device can bind.
+    pub fn new(
+        gpu: &Gpu,
+        config: &LladaConfig,
+        layout: &Layout,
+        cached: bool,
+        kept: CacheDtype,
+    ) -> Result<ForwardBuffers> {
+        kept.check(config.head_dim)?;
         let (n, c, d) = (layout.total_rows(), layout.total_candidates(), config.d_model);
         let kv = config.n_kv_heads * config.head_dim;
         let mlp = config.mlp_hidden_size;
@@ -118,11 +128,11 @@ impl ForwardBuffers {
         };
         let pair = |name: &str| -> Result<KeysValues> {
             Ok(KeysValues {
-                k: buffer(&format!("{name}.k"), n, kv)?,
-                v: buffer(&format!("{name}.v"), n, kv)?,
+                k: gpu.tensor(&format!("llada.{name}.k"), kept.dtype(), &[n, kv])?,
+                v: gpu.tensor(&format!("llada.{name}.v"), kept.dtype(), &[n, kv])?,
             })
         };
-        let kept = if cached { config.n_layers } else { config.n_layers.min(2) };
+        let layers = if cached { config.n_layers } else { config.n_layers.min(2) };
         let all_rows: Vec<u32> = (0..n as u32).collect();
         Ok(ForwardBuffers {
             context: buffer("context", n, d)?,
@@ -134,7 +144,7 @@ impl ForwardBuffers {
             qkv_rows,
             q: buffer("q", n, d)?,
             first_q: buffer("first_q", n, d)?,
-            keys_values: (0..kept).map(|i| pair(&format!("cache.{i}"))).collect::<Result<_>>()?,
+            keys_values: (0..layers).map(|i| pair(&format!("cache.{i}"))).collect::<Result<_>>()?,
             attn: buffer("attn", n, d)?,
             gate_up: buffer("gate_up", mlp_rows, 2 * mlp)?,
             gated: buffer("gated", mlp_rows, mlp)?,

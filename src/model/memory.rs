@@ -8,6 +8,7 @@ use crate::model::config::{AdapterConfig, LladaConfig, TensorList, WhisperConfig
 use crate::model::forward::Layout;
 use crate::model::llada::{Quantization, stacked_with};
 use crate::model::source::{ModelPaths, Part};
+use crate::ops::kept::CacheDtype;
 
 /// Name of the item with the language model's weights.
 const LANGUAGE_MODEL: &str = "language model";
@@ -35,12 +36,20 @@ pub struct MemoryPlan {
 
 impl MemoryPlan {
     /// The plan for `parts` of a model as it would be loaded, and for decoding over `layout`, with keys and values
-    /// kept in every layer if `cached`. Weights are exact to a few bytes; buffers of a request are estimated.
+    /// in the type `kept`, those of every layer if `cached`. Weights are exact to a few bytes; buffers of a request
+    /// are estimated.
     ///
-    /// Errors: files that do not load.
-    pub fn new(paths: &ModelPaths, parts: &[Part], layout: &Layout, cached: bool) -> Result<MemoryPlan> {
+    /// Errors: files that do not load, heads that cannot be kept in that type.
+    pub fn new(
+        paths: &ModelPaths,
+        parts: &[Part],
+        layout: &Layout,
+        cached: bool,
+        kept: CacheDtype,
+    ) -> Result<MemoryPlan> {
         let mut plan = MemoryPlan { items: Vec::new() };
         let llada = paths.llada_config()?;
+        kept.check(llada.head_dim)?;
         for part in parts {
             let checkpoint = paths.checkpoint(*part)?;
             let (name, prefix, tensors) = match part {
@@ -66,7 +75,7 @@ impl MemoryPlan {
             plan.add("encoder buffers", "f32".into(), hearing_bytes(&config, taps));
         }
         plan.add("decoder buffers", "f32".into(), decoder_bytes(&llada, layout));
-        plan.add("keys and values", "f32".into(), cache_bytes(&llada, layout, cached));
+        plan.add("keys and values", kept.to_string(), cache_bytes(&llada, layout, cached, kept));
         Ok(plan)
     }
 
@@ -129,9 +138,10 @@ fn decoder_bytes(config: &LladaConfig, layout: &Layout) -> u64 {
 }
 
 /// Keys and values of all rows: of every layer if they are kept from step to step, else of two.
-fn cache_bytes(config: &LladaConfig, layout: &Layout, cached: bool) -> u64 {
+fn cache_bytes(config: &LladaConfig, layout: &Layout, cached: bool, kept: CacheDtype) -> u64 {
     let layers = if cached { config.n_layers } else { config.n_layers.min(2) };
-    4 * (2 * layers * layout.total_rows() * config.n_kv_heads * config.head_dim) as u64
+    let row = kept.dtype().row_bytes(config.n_kv_heads * config.head_dim);
+    (2 * layers * layout.total_rows() * row) as u64
 }
 
 /// Spectrogram, convolution patches, activations of one layer, and the hidden states that the adapters read,

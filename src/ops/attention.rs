@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Tensor;
 use crate::gpu::kernel::{Variant, kernel};
 use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
+use crate::ops::kept::kept_fragment;
 use crate::ops::rounding::coop_fragment;
 pub use variant::AttentionVariant;
 
@@ -17,7 +18,7 @@ kernel! {
             n_heads: u32, n_kv_heads: u32, head_dim: u32, scale: f32,
         },
         bindings: [read q, read k, read v, write out],
-        slots: [],
+        slots: [kept: "kept_f32" | "kept_f16"],
         consts: [],
     }
 }
@@ -27,7 +28,7 @@ kernel! {
     ATTENTION = "attention" {
         params: AttentionParams,
         bindings: [read q, read k, read v, write out],
-        slots: [],
+        slots: [kept: "kept_f32" | "kept_f16"],
         consts: [HEAD_DIM: 64 | 12 | 16 | 32 | 128, QB: 4 | 1],
     }
 }
@@ -37,7 +38,7 @@ kernel! {
     ATTENTION_SHUFFLE = "attention_shuffle" {
         params: AttentionParams,
         bindings: [read q, read k, read v, write out],
-        slots: [],
+        slots: [kept: "kept_f32" | "kept_f16"],
         consts: [HEAD_DIM: 64 | 12 | 16 | 32 | 128],
     }
 }
@@ -47,7 +48,7 @@ kernel! {
     ATTENTION_TILE = "attention_tile" {
         params: AttentionParams,
         bindings: [read q, read k, read v, write out],
-        slots: [octets: "octets" | "octets_subgroup"],
+        slots: [octets: "octets" | "octets_subgroup", kept: "kept_f32" | "kept_f16"],
         consts: [HEAD_DIM: 64 | 32 | 128, ROWS: 4 | 2],
     }
 }
@@ -57,12 +58,12 @@ kernel! {
     ATTENTION_COOP = "attention_coop" {
         params: AttentionParams,
         bindings: [read q, read k, read v, write out],
-        slots: [matrices: "coop_8" | "coop_16"],
+        slots: [matrices: "coop_8" | "coop_16", kept: "kept_f32" | "kept_f16"],
         consts: [HEAD_DIM: 64 | 128, LANES: 128 | 32 | 256],
     }
 }
 
-/// Operands of one attention. All tensors are f32 `[.., heads * head_dim]`.
+/// Operands of one attention. Tensors are `[.., heads * head_dim]`, f32; keys and values may both be f16.
 #[derive(Debug, Clone, Copy)]
 pub struct Attention<'a> {
     /// Queries, first row, number of rows.
@@ -85,7 +86,7 @@ pub struct Attention<'a> {
 
 /// Appends one attention with the variant that was measured best or built in; scale is `head_dim^-1/2`.
 ///
-/// Errors: operand shapes that do not fit, or no keys.
+/// Errors: operand shapes or types that do not fit, or no keys.
 pub fn attention(plan: &mut PlanBuilder, args: Attention<'_>) -> Result<()> {
     let variant = AttentionVariant::choose(plan.gpu(), args.q.2, args.n_heads, args.head_dim);
     attention_with(plan, variant, args)
@@ -107,6 +108,7 @@ pub fn attention_with(plan: &mut PlanBuilder, variant: AttentionVariant, args: A
         let expected = "at least one key, and query heads a multiple of key heads";
         return refused(expected.into(), vec![n_kv, n_heads, n_kv_heads]);
     }
+    let kept = kept_fragment("attention", args.k, args.v, head_dim)?;
     let missing = variant.missing(plan.gpu().caps());
     if !missing.is_empty() {
         return Err(Error::Unsupported { missing });
@@ -118,16 +120,18 @@ pub fn attention_with(plan: &mut PlanBuilder, variant: AttentionVariant, args: A
     let step = plan.rows_per_dispatch(n_q, flops_per_row, variant::QUERIES_PER_GROUP);
     for row in (0..n_q).step_by(step) {
         let rows = step.min(n_q - row);
-        dispatch_rows(
-            plan,
-            variant,
-            &Attention { q: (q, q_row0 + row, rows), out: (out, out_row0 + row), ..args },
-        )?;
+        let args = Attention { q: (q, q_row0 + row, rows), out: (out, out_row0 + row), ..args };
+        dispatch_rows(plan, variant, kept, &args)?;
     }
     Ok(())
 }
 
-fn dispatch_rows(plan: &mut PlanBuilder, variant: AttentionVariant, args: &Attention<'_>) -> Result<()> {
+fn dispatch_rows(
+    plan: &mut PlanBuilder,
+    variant: AttentionVariant,
+    kept: &'static str,
+    args: &Attention<'_>,
+) -> Result<()> {
     let Attention { n_heads, n_kv_heads, head_dim, .. } = *args;
     let ((q, q_row0, n_q), (kv_row0, n_kv), (out, out_row0)) = (args.q, args.kv_rows, args.out);
     let params = AttentionParams {
@@ -144,7 +148,7 @@ fn dispatch_rows(plan: &mut PlanBuilder, variant: AttentionVariant, args: &Atten
     let width = n_heads * head_dim;
     let cost = Cost {
         flops: 4 * (n_q * n_kv * width) as u64,
-        bytes: 8 * (n_q * width + n_kv * n_kv_heads * head_dim) as u64,
+        bytes: (8 * n_q * width + 2 * n_kv * args.k.dtype.row_bytes(n_kv_heads * head_dim)) as u64,
     };
     let bindings = [q, args.k, args.v, out];
     let fused = |fragments: &[&'static str]| Variant::fragments(fragments).with("HEAD_DIM", head_dim as u32);
@@ -152,21 +156,21 @@ fn dispatch_rows(plan: &mut PlanBuilder, variant: AttentionVariant, args: &Atten
     match variant {
         AttentionVariant::Naive => {
             let grid = linear_grid(n_q * n_heads);
-            plan.dispatch(&ATTENTION_NAIVE, Variant::default(), params, &bindings, grid, cost)
+            plan.dispatch(&ATTENTION_NAIVE, Variant::fragments(&[kept]), params, &bindings, grid, cost)
         }
         AttentionVariant::Fused { qb } => {
-            plan.dispatch(&ATTENTION, fused(&[]).with("QB", qb), params, &bindings, grid(32), cost)
+            plan.dispatch(&ATTENTION, fused(&[kept]).with("QB", qb), params, &bindings, grid(32), cost)
         }
         AttentionVariant::Shuffle => {
-            plan.dispatch(&ATTENTION_SHUFFLE, fused(&[]), params, &bindings, grid(32), cost)
+            plan.dispatch(&ATTENTION_SHUFFLE, fused(&[kept]), params, &bindings, grid(32), cost)
         }
         AttentionVariant::Tile { rows, subgroups } => {
             let octets = if subgroups { "octets_subgroup" } else { "octets" };
-            let variant = fused(&[octets]).with("ROWS", rows);
+            let variant = fused(&[octets, kept]).with("ROWS", rows);
             plan.dispatch(&ATTENTION_TILE, variant, params, &bindings, grid(8 * rows as usize), cost)
         }
         AttentionVariant::Coop { edge, lanes } => {
-            let variant = fused(&[coop_fragment(edge)]).with("LANES", lanes);
+            let variant = fused(&[coop_fragment(edge), kept]).with("LANES", lanes);
             plan.dispatch(&ATTENTION_COOP, variant, params, &bindings, grid(edge as usize), cost)
         }
     }

@@ -9,6 +9,7 @@ pub mod cases;
 pub mod conv;
 pub mod elementwise;
 pub mod embed;
+pub mod kept;
 pub mod lm_head;
 pub mod matmul;
 pub mod mel;

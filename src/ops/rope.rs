@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::gpu::kernel::{Variant, kernel};
 use crate::gpu::plan::{Cost, PlanBuilder, row_grid};
 use crate::gpu::{DType, Gpu, Tensor};
+use crate::ops::kept::kept_fragment;
 
 kernel! {
     /// q, k[rows], v[rows] = heads of qkv; of q and k x'[i] = x[i] cos - x[i + half] sin, x'[i + half] = x[i + half] cos + x[i] sin
@@ -13,7 +14,7 @@ kernel! {
             x_row0: u32, q_row0: u32, list0: u32, rows_per_sequence: u32,
         },
         bindings: [read qkv, read table, read rows, write q, write k, write v],
-        slots: [],
+        slots: [kept: "kept_f32" | "kept_f16"],
         consts: [WG: 8 | 64],
     }
 }
@@ -76,7 +77,7 @@ pub struct RopeQkv<'a> {
     pub list: (&'a Tensor, usize),
     /// Queries `[.., n_heads * head_dim]` and their first row.
     pub q: (&'a Tensor, usize),
-    /// Keys of the forward `[.., n_kv_heads * head_dim]`.
+    /// Keys of the forward `[.., n_kv_heads * head_dim]`, f32 or f16.
     pub k: &'a Tensor,
     /// Values of the forward, as the keys.
     pub v: &'a Tensor,
@@ -84,15 +85,15 @@ pub struct RopeQkv<'a> {
 
 /// Takes queries, keys and values of a fused projection apart and rotates queries and keys.
 ///
-/// Errors: operand shapes that do not fit.
+/// Errors: operand shapes or types that do not fit.
 pub fn rope_qkv(plan: &mut PlanBuilder, args: RopeQkv<'_>) -> Result<()> {
     // A vector of lanes is enough for software adapters; others have no smaller unit than 32 or 64.
     let lanes = if plan.gpu().caps().is_software() { 8 } else { 64 };
-    rope_qkv_with(plan, Variant::default().with("WG", lanes), args)
+    rope_qkv_with(plan, lanes, args)
 }
 
-/// The same in a given variant.
-pub(crate) fn rope_qkv_with(plan: &mut PlanBuilder, variant: Variant, args: RopeQkv<'_>) -> Result<()> {
+/// The same with so many lanes for each row and head.
+pub(crate) fn rope_qkv_with(plan: &mut PlanBuilder, lanes: u32, args: RopeQkv<'_>) -> Result<()> {
     let RopeQkv { rows, n_heads, n_kv_heads, table, .. } = args;
     let [rows_per_sequence, half, _] = table.dims::<3>("rope_qkv")?;
     let head_dim = 2 * half;
@@ -104,6 +105,7 @@ pub(crate) fn rope_qkv_with(plan: &mut PlanBuilder, variant: Variant, args: Rope
     for kept in [args.k, args.v] {
         kept.expect_rows("rope_qkv", 0, n_kv_heads * head_dim)?;
     }
+    let kept = kept_fragment("rope_qkv", args.k, args.v, head_dim)?;
     let params = RopeQkvParams {
         n_rows: rows as u32,
         n_heads: n_heads as u32,
@@ -115,8 +117,12 @@ pub(crate) fn rope_qkv_with(plan: &mut PlanBuilder, variant: Variant, args: Rope
         list0: args.list.1 as u32,
         rows_per_sequence: rows_per_sequence as u32,
     };
-    let pairs = rows * (end - first) * half;
-    let cost = Cost { flops: 6 * pairs as u64, bytes: 16 * pairs as u64 };
+    let elements = |heads: usize| rows * heads * head_dim;
+    let queries = n_heads.saturating_sub(first).min(end - first);
+    let written = 4 * elements(queries) + args.k.dtype.row_bytes(elements(end - first - queries));
+    let cost =
+        Cost { flops: 3 * elements(end - first) as u64, bytes: (4 * elements(end - first) + written) as u64 };
+    let variant = Variant::fragments(&[kept]).with("WG", lanes);
     let grid = row_grid(end - first, rows);
     let bindings = [args.qkv.0, table, args.list.0, args.q.0, args.k, args.v];
     plan.dispatch(&ROPE_QKV, variant, params, &bindings, grid, cost)

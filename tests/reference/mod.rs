@@ -48,9 +48,14 @@ pub fn output_len(case: &Case, index: usize) -> usize {
     case.outputs[index].shape.iter().product()
 }
 
+/// A number in the range of halves.
+pub fn clipped(value: f64) -> f64 {
+    value.clamp(-65504.0, 65504.0)
+}
+
 /// Operands of kernels that multiply halves: clipped to their range, then rounded.
 pub fn as_multiplied(case: &Case, values: &[f64]) -> Vec<f64> {
-    let half = |v: &f64| half::f16::from_f64(v.clamp(-65504.0, 65504.0)).to_f64();
+    let half = |v: &f64| half::f16::from_f64(clipped(*v)).to_f64();
     if case.attribute("f16") == 0.0 { values.to_vec() } else { values.iter().map(half).collect() }
 }
 

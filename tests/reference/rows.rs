@@ -1,8 +1,9 @@
 //! Kernels that treat rows or elements alone.
 
+use diffa::gpu::DType;
 use diffa::ops::cases::{Case, Host};
 
-use super::{Expected, UNTOUCHED, output_len};
+use super::{Expected, UNTOUCHED, clipped, output_len};
 
 pub fn layer_norm(case: &Case, t: &[Host]) -> Vec<Expected> {
     let (x, weight, bias, cols) = (&t[0].data, &t[1].data, &t[2].data, t[0].shape[1]);
@@ -63,12 +64,23 @@ pub fn rope_qkv(case: &Case, t: &[Host]) -> Vec<Expected> {
                 };
                 let to = (to_row * n + to_head) * 2 * half + i;
                 let size = lo.abs().max(hi.abs()) * 1.5;
-                out[which].put(to, lo * cos - hi * sin, size);
-                out[which].put(to + half, hi * cos + lo * sin, size);
+                let is_f16 = case.outputs[which].words[0] == DType::F16;
+                for (to, value) in [(to, lo * cos - hi * sin), (to + half, hi * cos + lo * sin)] {
+                    match is_f16 {
+                        true => out[which].put(to, clipped(value), size + half_unit(value) / case.rtol),
+                        false => out[which].put(to, value, size),
+                    }
+                }
             }
         }
     }
     out
+}
+
+/// Half of a unit in the last place of an f16; of subnormal ones, which a device may flush, all.
+fn half_unit(value: f64) -> f64 {
+    let smallest = 2f64.powi(-14);
+    if value.abs() < smallest { smallest } else { 2f64.powi(value.abs().log2().floor() as i32 - 11) }
 }
 
 pub fn silu_gate(case: &Case, t: &[Host]) -> Vec<Expected> {

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use diffa::bench::decode::{Measured, measure};
 use diffa::bench::model::spread_ids;
 use diffa::bench::report::{Report, Row};
 use diffa::decode::Prompt;
-use diffa::{Cache, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Preset, Result, Rule};
+use diffa::{Cache, CacheDtype, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Preset, Result, Rule};
 use serde_json::{Value, json};
 
 use super::output::{Output, OutputArgs};
@@ -39,6 +40,9 @@ pub(in crate::cli) struct DecodeArgs {
     /// Lengths to measure, separated by commas; the published ones and a long one if not given.
     #[arg(long, value_name = "STEPS/BLOCK/LENGTH")]
     settings: Option<String>,
+    /// Type of keys and values in all decoders.
+    #[arg(long, default_value = "f32", value_parser = PossibleValuesParser::new(["f32", "f16"]))]
+    cache_dtype: String,
     /// Time for each decode; fixed schedules that take longer are extrapolated and marked with ~.
     #[arg(long, value_name = "S", default_value_t = 20.0, allow_negative_numbers = true)]
     seconds: f64,
@@ -55,8 +59,7 @@ struct Decoder {
     options: DecodeOptions,
 }
 
-fn decoders(lengths: [usize; 3], stop_ids: &[u32]) -> Vec<Decoder> {
-    let plain = DecodeOptions::new(lengths[0], lengths[1], lengths[2]);
+fn decoders(plain: &DecodeOptions, stop_ids: &[u32]) -> Vec<Decoder> {
     let with = |cache, rule| DecodeOptions { cache, rule, ..plain.clone() };
     let preset = |preset: Preset| {
         let mut options = plain.clone();
@@ -79,18 +82,24 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &DecodeArgs) -> Result
     let settings = args.settings.as_deref().unwrap_or(SETTINGS);
     let settings = settings.split(',').map(lengths).collect::<Result<Vec<_>>>()?;
     let budget = seconds("--seconds", args.seconds)?;
+    let cache_dtype: CacheDtype = args.cache_dtype.parse()?;
     let paths = ModelPaths { model: args.model.clone(), llm: args.llm.clone(), ..Default::default() };
     let gpu = load::open(term, global)?;
-    let (diffa, _) = load::model(term, &gpu, &paths, false, &DecodeOptions::default())?;
+    let (diffa, _) =
+        load::model(term, &gpu, &paths, false, &DecodeOptions { cache_dtype, ..Default::default() })?;
     let name = args.llm.as_ref().or(args.model.as_ref()).map_or("demo".into(), |path| folder_name(path));
-    let about = json!({ "model": name, "context_rows": args.rows, "seconds": args.seconds });
+    let about = json!({
+        "model": name, "context_rows": args.rows, "seconds": args.seconds, "cache_dtype": cache_dtype.name(),
+    });
     let mut report = Report::new("decode", &gpu, about);
     // A decode waits for the device at every step, so wall time is what it takes.
     report.head.clock = "wall time".into();
     output.head(&report)?;
     for lengths in settings {
         output.text(&heading(lengths, args.rows))?;
-        decode_all(&gpu, &diffa, lengths, args.rows, budget, &mut |row| {
+        let [steps, block_length, gen_length] = lengths;
+        let plain = DecodeOptions { cache_dtype, ..DecodeOptions::new(steps, block_length, gen_length) };
+        decode_all(&gpu, &diffa, &plain, args.rows, budget, &mut |row| {
             output.text(&line(&row))?;
             report.rows.push(row);
             Ok(())
@@ -99,23 +108,23 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &DecodeArgs) -> Result
     output.finish(&report)
 }
 
-/// Every decoder with these lengths, the exact one first.
+/// Every decoder with the lengths and the cache type of `plain`, the exact one first.
 fn decode_all(
     gpu: &Gpu,
     diffa: &Diffa,
-    lengths: [usize; 3],
+    plain: &DecodeOptions,
     rows: usize,
     budget: Duration,
     on_row: &mut dyn FnMut(Row) -> Result<()>,
 ) -> Result<()> {
     let prompt = spread_ids(diffa.llada(), rows);
     let mut exact: Option<Measured> = None;
-    for Decoder { name, options } in decoders(lengths, &diffa.stop_ids()) {
+    for Decoder { name, options } in decoders(plain, &diffa.stop_ids()) {
         interrupt::check()?;
         options.validate()?;
         let prompt = Prompt { ids: &prompt, audio: None };
         let found = measure(gpu, diffa.llada(), prompt, &options, budget)?;
-        on_row(row(lengths, rows, name, &found, exact.as_ref().unwrap_or(&found)))?;
+        on_row(row(plain, rows, name, &found, exact.as_ref().unwrap_or(&found)))?;
         exact.get_or_insert(found);
     }
     Ok(())
@@ -131,8 +140,8 @@ fn lengths(text: &str) -> Result<[usize; 3]> {
     Ok([steps, block_length, gen_length])
 }
 
-fn row(lengths: [usize; 3], rows: usize, name: &str, found: &Measured, exact: &Measured) -> Row {
-    let [steps, block, length] = lengths;
+fn row(plain: &DecodeOptions, rows: usize, name: &str, found: &Measured, exact: &Measured) -> Row {
+    let (steps, block, length) = (plain.steps, plain.block_length, plain.gen_length);
     let ratio = |exact: f64, own: f64| if own > 0.0 { exact / own } else { 0.0 };
     let case = format!("{steps} steps, blocks of {block}, {length} tokens, {rows} context rows");
     let mut row = Row::new(&case, name, found.seconds, 0.0);

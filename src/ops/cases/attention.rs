@@ -1,4 +1,4 @@
-//! Cases of attention: inputs q `[.., n_heads head_dim]`, k and v `[.., n_kv_heads head_dim]`.
+//! Cases of attention: inputs q `[.., n_heads head_dim]`, k and v `[.., n_kv_heads head_dim]`, f32 or f16.
 
 use super::{Case, Fill};
 use crate::gpu::DType;
@@ -33,6 +33,20 @@ const RAGGED: &[Shape] = &[
     Shape { name: "the keys of the longest sequence", n_q: 2, n_kv: 4096, ..PLAIN },
 ];
 
+/// Enough for keys and values in f16, which differ from those in f32 in how they are read and in nothing else.
+const RAGGED_F16: &[Shape] = &[
+    Shape { name: "fewer queries than a workgroup, ragged keys", n_q: 5, n_kv: 11, heads: (2, 2), ..PLAIN },
+    Shape { name: "grouped heads, offsets", n_q: 33, n_kv: 70, heads: (4, 2), offsets: (3, 5, 2), ..PLAIN },
+];
+
+fn kept_dtype(variant: &Variant) -> DType {
+    if variant.fragments.contains(&"kept_f16") { DType::F16 } else { DType::F32 }
+}
+
+fn ragged(variant: &Variant) -> &'static [Shape] {
+    if kept_dtype(variant) == DType::F16 { RAGGED_F16 } else { RAGGED }
+}
+
 fn blocking(kernel: &Kernel, variant: &Variant) -> AttentionVariant {
     let number = |name: &str| variant.consts.iter().find(|(n, _)| *n == name).map_or(1, |(_, value)| *value);
     match kernel.name {
@@ -55,10 +69,11 @@ fn case(kernel: &'static Kernel, variant: &Variant, head_dim: usize, shape: Shap
     let how = blocking(kernel, variant);
     let (width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
     let name = format!("{n_q} x {n_kv}, {n_heads} heads of {head_dim}: {}", shape.name);
+    let kept = kept_dtype(variant);
     Case::new(kernel.name, variant.clone(), name)
         .input("q", DType::F32, &[q_row0 + n_q, width], Fill::Normal(shape.sharpness))
-        .input("k", DType::F32, &[kv_row0 + n_kv, kv_width], Fill::Normal(1.0))
-        .input("v", DType::F32, &[kv_row0 + n_kv, kv_width], Fill::Mixed(1.0))
+        .input("k", kept, &[kv_row0 + n_kv, kv_width], Fill::Normal(1.0))
+        .input("v", kept, &[kv_row0 + n_kv, kv_width], Fill::Mixed(1.0))
         .output("out", &[out_row0 + n_q + 1, width])
         .sizes(&[("n_q", n_q), ("n_kv", n_kv), ("q_row0", q_row0), ("kv_row0", kv_row0)])
         .sizes(&[
@@ -90,7 +105,8 @@ fn case(kernel: &'static Kernel, variant: &Variant, head_dim: usize, shape: Shap
 pub(super) fn attending(n_q: usize, n_kv: usize, n_heads: usize, head_dim: usize) -> (Case, Vec<Case>) {
     let shape = Shape { n_q, n_kv, heads: (n_heads, n_heads), ..PLAIN };
     let fits = |variant: &Variant| variant.consts.contains(&("HEAD_DIM", head_dim as u32));
-    let op = case(&ATTENTION_NAIVE, &Variant::default(), head_dim, shape).dispatching(move |plan, o| {
+    let naive = &ATTENTION_NAIVE.variants()[0];
+    let op = case(&ATTENTION_NAIVE, naive, head_dim, shape).dispatching(move |plan, o| {
         let args = Attention {
             q: (o.input(0), 0, n_q),
             k: o.input(1),
@@ -103,7 +119,7 @@ pub(super) fn attending(n_q: usize, n_kv: usize, n_heads: usize, head_dim: usize
         };
         attention(plan, args)
     });
-    let mut variants = vec![case(&ATTENTION_NAIVE, &Variant::default(), head_dim, shape)];
+    let mut variants = vec![case(&ATTENTION_NAIVE, naive, head_dim, shape)];
     for kernel in FUSED {
         let fitting = kernel.variants().into_iter().filter(fits);
         variants.extend(fitting.map(|variant| case(kernel, &variant, head_dim, shape)));
@@ -114,14 +130,16 @@ pub(super) fn attending(n_q: usize, n_kv: usize, n_heads: usize, head_dim: usize
 /// Cases of all kernels.
 pub(super) fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    let naive = Variant::default();
-    for head_dim in [12, 7, 128, 160] {
-        all.extend(RAGGED.iter().map(|shape| case(&ATTENTION_NAIVE, &naive, head_dim, *shape)));
+    for naive in ATTENTION_NAIVE.variants() {
+        let served = |head_dim: &usize| kept_dtype(&naive) == DType::F32 || head_dim.is_multiple_of(4);
+        for head_dim in [12, 7, 128, 160].into_iter().filter(served) {
+            all.extend(ragged(&naive).iter().map(|shape| case(&ATTENTION_NAIVE, &naive, head_dim, *shape)));
+        }
     }
     for kernel in FUSED {
         for variant in kernel.variants() {
             let head_dim = variant.consts[0].1 as usize;
-            all.extend(RAGGED.iter().map(|shape| case(kernel, &variant, head_dim, *shape)));
+            all.extend(ragged(&variant).iter().map(|shape| case(kernel, &variant, head_dim, *shape)));
         }
     }
     let real = [
@@ -133,12 +151,16 @@ pub(super) fn cases() -> Vec<Case> {
     ];
     for (head_dim, shape) in real {
         let heavy = shape.n_q * shape.n_kv * shape.heads.0 * head_dim > 2_000_000;
+        // Only a decode keeps keys and values.
+        let fits = |v: &Variant| kept_dtype(v) == DType::F32 || shape.name.contains("LLaDA");
         for kernel in FUSED {
-            let fitting = kernel.variants().into_iter().filter(|v| v.consts[0].1 as usize == head_dim);
+            let of_size = kernel.variants().into_iter().filter(|v| v.consts[0].1 as usize == head_dim);
+            let fitting = of_size.filter(fits);
             all.extend(fitting.map(|variant| case(kernel, &variant, head_dim, shape).bench(heavy)));
         }
         if !heavy {
-            all.push(case(&ATTENTION_NAIVE, &naive, head_dim, shape).bench(false));
+            let variants = ATTENTION_NAIVE.variants().into_iter().filter(fits);
+            all.extend(variants.map(|naive| case(&ATTENTION_NAIVE, &naive, head_dim, shape).bench(false)));
         }
     }
     all

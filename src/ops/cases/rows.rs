@@ -94,7 +94,8 @@ struct Projection<'a> {
     list: &'a [u32],
 }
 
-fn heads_apart(variant: &Variant, shape: Projection<'_>) -> Case {
+/// `scale`: of the projection; large ones go beyond the range of f16.
+fn heads_apart(variant: &Variant, shape: Projection<'_>, scale: f32) -> Case {
     let Projection { heads: [n_heads, n_kv_heads], half, parts, x_row0, q_row0, list0, table_rows, list } =
         shape;
     let table: Vec<f32> = (0..table_rows * half)
@@ -108,21 +109,23 @@ fn heads_apart(variant: &Variant, shape: Projection<'_>) -> Case {
     let kept = [forward_rows, n_kv_heads * 2 * half];
     let (first_head, end_head) = parts.range(n_heads, n_kv_heads);
     let places: Vec<u32> = std::iter::repeat_n(7, list0).chain(list.iter().copied()).collect();
-    let chosen = variant.clone();
+    let lanes = variant.consts[0].1;
+    let is_f16 = variant.fragments[0] == "kept_f16";
+    let words: &[DType] = if is_f16 { &[DType::F16] } else { &[DType::F32] };
     Case::new(
         "rope_qkv",
         variant.clone(),
         format!(
-            "{rows} rows at {x_row0} to {q_row0}, {parts:?} of {n_heads} + 2 x {n_kv_heads} heads of {}, list at {list0}",
+            "{rows} rows at {x_row0} to {q_row0}, {parts:?} of {n_heads} + 2 x {n_kv_heads} heads of {}, list at {list0}, scale {scale}",
             2 * half
         ),
     )
-    .input("qkv", DType::F32, &[x_row0 + rows, (n_heads + 2 * n_kv_heads) * 2 * half], Fill::Mixed(1.0))
+    .input("qkv", DType::F32, &[x_row0 + rows, (n_heads + 2 * n_kv_heads) * 2 * half], Fill::Mixed(scale))
     .input("table", DType::F32, &[table_rows, half, 2], Fill::Values(table))
     .words("list", places)
     .output("q", &[q_row0 + rows + 1, n_heads * 2 * half])
-    .output("k", &kept)
-    .output("v", &kept)
+    .output_words("k", &kept, words, None)
+    .output_words("v", &kept, words, None)
     .sizes(&[("rows", rows), ("heads", n_heads), ("kv_heads", n_kv_heads), ("half", half)])
     .sizes(&[("first_head", first_head), ("end_head", end_head), ("x_row0", x_row0), ("q_row0", q_row0)])
     .sizes(&[("list0", list0), ("table_rows", table_rows)])
@@ -140,7 +143,7 @@ fn heads_apart(variant: &Variant, shape: Projection<'_>) -> Case {
             k: o.output(1),
             v: o.output(2),
         };
-        rope_qkv_with(plan, chosen.clone(), args)
+        rope_qkv_with(plan, lanes, args)
     })
 }
 
@@ -276,15 +279,20 @@ pub(super) fn cases() -> Vec<Case> {
     let many: Vec<u32> = (0..224).collect();
     let scattered = Projection { x_row0: 2, q_row0: 1, list0: 1, ..plain([4, 2], 6, 40, &[39, 0, 17, 5, 6]) };
     for variant in ROPE_QKV.variants() {
-        all.push(heads_apart(&variant, plain([1, 1], 1, 1, &[0])));
+        let heads_apart = |shape| heads_apart(&variant, shape, 1.0);
+        if variant.fragments[0] == "kept_f32" {
+            all.push(heads_apart(plain([1, 1], 1, 1, &[0])));
+        } else {
+            all.push(self::heads_apart(&variant, scattered, 30.0));
+        }
         for parts in [Heads::All, Heads::Queries, Heads::KeysValues] {
-            all.push(heads_apart(&variant, Projection { parts, ..scattered }));
+            all.push(heads_apart(Projection { parts, ..scattered }));
         }
         // Three more sequences.
-        all.push(heads_apart(&variant, plain([2, 2], 16, 9, &[3, 12, 21, 30, 8, 17, 26])));
+        all.push(heads_apart(plain([2, 2], 16, 9, &[3, 12, 21, 30, 8, 17, 26])));
         let late = Projection { list0: 3, ..plain([4, 1], 64, 4096, &[4095, 4000, 1234]) };
-        all.push(heads_apart(&variant, late));
-        all.push(heads_apart(&variant, plain([32, 32], 64, 224, &many)).bench(false));
+        all.push(heads_apart(late));
+        all.push(heads_apart(plain([32, 32], 64, 224, &many)).bench(false));
     }
 
     all.extend([silu(1, 1, 1.0), silu(3, 21, 5.0), silu(5, 65, 0.01), silu(2, 129, 60.0)]);

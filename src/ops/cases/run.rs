@@ -33,7 +33,7 @@ pub struct Host {
 /// One output after a run.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Its words.
+    /// Its words; of halves, each widened to a float of its own ([`SENTINEL`] where it is the poison's half).
     pub words: Vec<u32>,
     /// False if a guard word behind it changed.
     pub guards_intact: bool,
@@ -217,14 +217,25 @@ impl Prepared {
 
     fn found(&self, gpu: &Gpu) -> Result<Vec<Found>> {
         let read = |tensor: &Tensor| {
-            let all = Tensor { shape: vec![(tensor.buffer().size() / 4) as usize], ..tensor.clone() };
+            let shape = vec![(tensor.buffer().size() / 4) as usize];
+            let all = Tensor { dtype: DType::U32, shape, ..tensor.clone() };
             let mut words: Vec<u32> = gpu.read(&all)?;
-            let guards_intact = words[tensor.len()..].iter().all(|word| *word == SENTINEL);
-            words.truncate(tensor.len());
+            let len = tensor.byte_len() as usize / 4;
+            let guards_intact = words[len..].iter().all(|word| *word == SENTINEL);
+            words.truncate(len);
+            if tensor.dtype == DType::F16 {
+                words =
+                    words.iter().flat_map(|word| [*word as u16, (word >> 16) as u16].map(widened)).collect();
+            }
             Ok(Found { words, guards_intact })
         };
         self.operands.outputs.iter().map(read).collect()
     }
+}
+
+/// A half as an f32 of the same value; that of the poison as the whole of it.
+fn widened(half: u16) -> u32 {
+    if half == SENTINEL as u16 { SENTINEL } else { f16::from_bits(half).to_f32().to_bits() }
 }
 
 /// A tensor with guard words behind it that its shape does not show.
