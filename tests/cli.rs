@@ -77,7 +77,7 @@ fn json_of_one_question_is_flat() {
         settings,
         &["temperature", "cfg_scale", "remasking", "rule", "mode", "stop_ids", "seed", "system"],
     );
-    assert_eq!(settings["model"], "demo");
+    assert_eq!((&settings["model"], &settings["cache_dtype"]), (&"demo".into(), &"f32".into()));
     assert_eq!(
         [&settings["steps"], &settings["block_length"], &settings["gen_length"]].map(Value::as_u64),
         [Some(16); 3]

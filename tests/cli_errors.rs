@@ -103,6 +103,7 @@ fn decode_options() {
         (&["--cfg-scale", "inf"], "--cfg-scale"),
         (&["--cfg-scale", "1", "--cache", "dual"], "--cfg-scale"),
         (&["--cache", "triple"], "--cache"),
+        (&["--cache-dtype", "bf16"], "--cache-dtype"),
         (&["--stop", "never"], "--stop"),
         (&["--settled-gaps", "1,2"], "--settled-gaps"),
         (&["--preset", "fastest"], "--preset"),
@@ -226,6 +227,21 @@ fn model_folders() {
         },
         &["diffa"],
     );
+}
+
+#[test]
+fn heads_that_f16_cannot_keep_are_named_before_anything_is_loaded() {
+    // 128 columns as 64 heads of 2.
+    let (_dir, folder) = model(&|m: &Path| {
+        edit(&m.join("llada/config.json"), |c| {
+            c.insert("n_heads".into(), 64.into());
+            c.insert("n_kv_heads".into(), 64.into());
+        });
+    });
+    let args = ["--model", &folder, "--cache-dtype", "f16"];
+    let parts = ["--cache-dtype", "not of 2", "use f32"];
+    bad(&[&["generate", "Hello"], &args[..]].concat(), &parts);
+    bad(&[&["plan"], &args[..]].concat(), &parts);
 }
 
 #[test]

@@ -1,11 +1,16 @@
 //! The decoder's promises beyond the golden traces: queueing ahead and batching change nothing, no row is
-//! lost or committed twice under any schedule, and a block of the fixed schedule needs one readback.
+//! lost or committed twice under any schedule, a block of the fixed schedule needs one readback, and keys and
+//! values in f16 take half the memory and hardly move an answer.
 
 mod common;
 
-use common::{demo, gpu};
+use std::collections::HashMap;
+
+use common::{demo, gpu, read_json};
 use diffa::decode::{Prompt, StepReport};
-use diffa::{Cache, Clip, DecodeOptions, Diffa, ModelPaths, Remasking, Rule, Session, audio, text};
+use diffa::{
+    Cache, CacheDtype, Clip, DecodeOptions, Diffa, ModelPaths, Remasking, Rule, Session, audio, text,
+};
 
 const CLIPS: [&str; 3] = ["01_command_woman1_medium.wav", "17_beeps_four.wav", "19_melody_up.wav"];
 const QUESTIONS: [&str; 3] =
@@ -69,7 +74,12 @@ fn a_batch_answers_as_one_by_one() {
     let noisy = DecodeOptions { temperature: 0.7, seed: 5, ..DecodeOptions::new(16, 8, 16) };
     let guided = DecodeOptions { cfg_scale: 0.5, ..DecodeOptions::new(16, 8, 16) };
     let random = DecodeOptions { remasking: Remasking::Random, ..DecodeOptions::new(8, 8, 16) };
-    for options in decoders().into_iter().chain([noisy, guided, random]) {
+    let halves = [Cache::None, Cache::Prefix].map(|cache| DecodeOptions {
+        cache,
+        cache_dtype: CacheDtype::F16,
+        ..DecodeOptions::new(16, 8, 16)
+    });
+    for options in decoders().into_iter().chain([noisy, guided, random]).chain(halves) {
         let mut batch = Session::new(diffa.gpu(), diffa.llada(), &rows, &options).unwrap();
         let mut batched: Vec<Vec<StepReport>> = vec![Vec::new(); rows.len()];
         while !batch.is_done() {
@@ -176,4 +186,60 @@ fn early_commit_ends_sooner_and_never_leaves_masks() {
     let (ids, reports) = step_by_step(diffa.session(&prompt, Some(&clip), &never).unwrap());
     let (exact, all) = step_by_step(diffa.session(&prompt, Some(&clip), &plain).unwrap());
     assert_eq!((ids, reports), (exact, all), "a gap never reached changes nothing");
+}
+
+/// The answer, and the logits of the first forward and of the one after it, which a cache shortens.
+fn answer_and_logits(mut session: Session<'_>) -> (Vec<u32>, Vec<f32>) {
+    let mut logits = Vec::new();
+    for _ in 0..2 {
+        session.advance(1).unwrap();
+        logits.extend(session.logits().unwrap().concat());
+    }
+    session.run_ahead().unwrap();
+    (session.ids().to_vec(), logits)
+}
+
+#[test]
+fn keys_and_values_in_f16_hardly_move_an_answer() {
+    let diffa = load();
+    let expected = read_json(&demo().join("expected.json"));
+    let mut clips: HashMap<&str, Clip> = HashMap::new();
+    let mut largest = [0.0f32; 2];
+    for item in expected["items"].as_array().unwrap().iter().step_by(22) {
+        let name = item["audio"].as_str().unwrap().strip_prefix("audio/").unwrap();
+        let clip = &*clips.entry(name).or_insert_with(|| hear(&diffa, name));
+        let prompt = diffa.audio_prompt(item["question"].as_str().unwrap(), text::DEFAULT_SYSTEM).unwrap();
+        for (largest, cache) in largest.iter_mut().zip([Cache::None, Cache::Dual]) {
+            let [exact, rounded] = [CacheDtype::F32, CacheDtype::F16].map(|cache_dtype| {
+                let options = DecodeOptions { cache, cache_dtype, ..DecodeOptions::new(8, 8, 8) };
+                answer_and_logits(diffa.session(&prompt, Some(clip), &options).unwrap())
+            });
+            assert_eq!(rounded.0, exact.0, "{}, {cache:?}", item["id"]);
+            let errors = rounded.1.iter().zip(&exact.1).map(|(a, b)| (a - b).abs());
+            *largest = errors.fold(*largest, f32::max);
+        }
+    }
+    println!("largest difference of a logit: {largest:?} without a cache, with a dual one");
+    assert!(largest.iter().all(|error| (1e-4..0.1).contains(error)), "{largest:?}");
+}
+
+#[test]
+fn keys_and_values_in_f16_take_half_the_memory() {
+    let own = diffa::Gpu::open(&Default::default()).unwrap(); // its counters see nothing but this test
+    let diffa = Diffa::load_text_only(&own, &ModelPaths::default(), &|_| Ok(())).unwrap();
+    let prompt = diffa.text_prompt("What colour is it?", None).unwrap();
+    let config = diffa.llada().config();
+    diffa.session(&prompt, None, &DecodeOptions::default()).unwrap(); // what only the first one creates
+    for (cache, layers) in
+        [(Cache::None, 2), (Cache::Prefix, config.n_layers), (Cache::Dual, config.n_layers)]
+    {
+        let [single, half] = [CacheDtype::F32, CacheDtype::F16].map(|cache_dtype| {
+            let options = DecodeOptions { cache, cache_dtype, ..DecodeOptions::new(16, 8, 16) };
+            let before = own.counters().snapshot();
+            diffa.session(&prompt, None, &options).unwrap();
+            own.counters().snapshot().since(&before).buffer_bytes
+        });
+        let elements = 2 * layers * (prompt.ids.len() + 16) * config.n_kv_heads * config.head_dim;
+        assert_eq!(single - half, 2 * elements as u64, "{cache:?}");
+    }
 }

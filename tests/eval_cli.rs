@@ -308,6 +308,11 @@ fn files_of_other_runs_are_not_continued() {
         &["settings.temperature is 0.0 there and 0.5 here", "--out"],
     );
     other(&["--limit", "2", "--preset", "balanced"], &["settings.preset"]);
+    // f32 is not noted: earlier versions had nothing else.
+    other(
+        &["--limit", "2", "--cache-dtype", "f16"],
+        &["settings.cache_dtype is null there and \"f16\" here"],
+    );
     other(&["--limit", "3"], &["selection.limit is 2 there and 3 here"]);
     other(&["--limit", "2", "--shard", "0/2"], &["shard"]);
     // Other data under the same options.
