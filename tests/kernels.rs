@@ -9,14 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::{fixtures, gpu, read_json};
-use diffa::gpu::DType;
 use diffa::gpu::needs::Need;
+use diffa::gpu::plan::PlanBuilder;
+use diffa::gpu::{DType, Tensor};
 use diffa::ops::REGISTRY;
+use diffa::ops::attention::{Attention, attention};
 use diffa::ops::cases::{
     Case, Fill, Found, Head, HeadNoise, Outcome, SENTINEL, cases, head_case, random_select, select_step,
 };
 use diffa::ops::lm_head::LmHeadVariant;
-use diffa::ops::select::{SelectArgs, SelectRule};
+use diffa::ops::select::{SelectArgs, SelectBuffers, SelectRule};
 use diffa::wgpu::Features;
 use diffa::{AdapterChoice, Gpu};
 use reference::{ANY, Expected};
@@ -316,6 +318,36 @@ fn stored(bytes: &[u8], name: &str) -> (Vec<usize>, Vec<f64>) {
         other => panic!("{name}: {other:?}"),
     };
     (view.shape().to_vec(), data)
+}
+
+#[test]
+fn keys_and_values_of_types_that_do_not_fit_are_refused() {
+    let gpu = gpu();
+    // Nothing is run, so any buffers will do.
+    let state = SelectBuffers::new(&gpu, &one_block(1, SelectRule::Quota), 1).unwrap();
+    let refusal = |[k, v]: [DType; 2], head_dim: usize| {
+        let tensor = |name: &str, dtype: DType, any: &Tensor| {
+            let mut tensor = any.clone();
+            (tensor.name, tensor.dtype, tensor.shape) = (name.into(), dtype, vec![4, head_dim]);
+            tensor
+        };
+        let (q, out) = (tensor("q", DType::F32, &state.ids), tensor("out", DType::F32, &state.rows));
+        let (k, v) = (tensor("k", k, &state.ids), tensor("v", v, &state.ids));
+        let (q, out, kv_rows, n_heads) = ((&q, 0, 4), (&out, 0), (0, 4), 1);
+        let args = Attention { q, k: &k, v: &v, kv_rows, n_heads, n_kv_heads: n_heads, head_dim, out };
+        attention(&mut PlanBuilder::new(&gpu, "refused"), args).err().map(|error| error.to_string())
+    };
+    assert_eq!(refusal([DType::F16; 2], 12), None);
+    assert_eq!(refusal([DType::F32; 2], 6), None);
+    let cases = [
+        ([DType::F16, DType::F32], 12, "operand `v`", "f16 as `k`, not f32"),
+        ([DType::F16; 2], 6, "operand `k`", "heads of a multiple of 4 for f16, not of 6"),
+        ([DType::Bf16; 2], 12, "operand `k`", "f32 or f16, not bf16"),
+    ];
+    for (types, head_dim, operand, wanted) in cases {
+        let message = refusal(types, head_dim).unwrap();
+        assert!(message.contains(operand) && message.contains(wanted), "{message}");
+    }
 }
 
 #[test]
