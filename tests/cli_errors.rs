@@ -232,7 +232,7 @@ fn model_folders() {
 #[test]
 fn heads_that_f16_cannot_keep_are_named_before_anything_is_loaded() {
     // 128 columns as 64 heads of 2.
-    let (_dir, folder) = model(&|m: &Path| {
+    let (_dir, folder) = model(|m: &Path| {
         edit(&m.join("llada/config.json"), |c| {
             c.insert("n_heads".into(), 64.into());
             c.insert("n_kv_heads".into(), 64.into());
