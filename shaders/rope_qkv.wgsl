@@ -61,10 +61,10 @@ fn main(
         let last = pair + PER_WORD - 1u;
         let x = rotated(at + pair, table[turn0 + pair]);
         let next = rotated(at + last, table[turn0 + last]);
-        k[(kv_at + pair) / PER_WORD] = keep(x.x, next.x);
-        k[(kv_at + params.half + pair) / PER_WORD] = keep(x.y, next.y);
+        k[(kv_at + pair) / PER_WORD] = to_kept(x.x, next.x);
+        k[(kv_at + params.half + pair) / PER_WORD] = to_kept(x.y, next.y);
     }
     for (var i = PER_WORD * lane; i < select(dim, 0u, is_query || is_key); i += PER_WORD * WG) {
-        v[(kv_at + i) / PER_WORD] = keep(qkv[at + i], qkv[at + i + PER_WORD - 1u]);
+        v[(kv_at + i) / PER_WORD] = to_kept(qkv[at + i], qkv[at + i + PER_WORD - 1u]);
     }
 }

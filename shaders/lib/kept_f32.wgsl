@@ -9,4 +9,4 @@ fn kept4(x: Kept4) -> vec4<f32> { return x; }
 fn kept(x: Kept, i: u32) -> f32 { return x; }
 
 // One element; the next is in a word of its own.
-fn keep(x: f32, next: f32) -> Kept { return x; }
+fn to_kept(x: f32, next: f32) -> Kept { return x; }

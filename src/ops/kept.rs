@@ -15,8 +15,9 @@ pub enum CacheDtype {
     /// As they are computed: exact.
     #[default]
     F32,
-    /// Rounded to the nearest IEEE half float, by at most one part in 2048, and clipped to ±65504; the head size
-    /// must be a multiple of 4. Approximate; docs/NUMERICS.md has the errors measured.
+    /// Rounded to the nearest IEEE half float, by at most one part in 2048 (a model that runs in bf16, as the
+    /// reference does, keeps one in 256), and clipped to ±65504; the head size must be a multiple of 4.
+    /// Approximate; docs/NUMERICS.md has the errors measured.
     F16,
 }
 

@@ -67,7 +67,9 @@ pub fn rope_qkv(case: &Case, t: &[Host]) -> Vec<Expected> {
                 let is_f16 = case.outputs[which].words[0] == DType::F16;
                 for (to, value) in [(to, lo * cos - hi * sin), (to + half, hi * cos + lo * sin)] {
                     match is_f16 {
-                        true => out[which].put(to, clipped(value), size + half_unit(value) / case.rtol),
+                        true => {
+                            out[which].put(to, clipped(value), size + half_unit(clipped(value)) / case.rtol)
+                        }
                         false => out[which].put(to, value, size),
                     }
                 }

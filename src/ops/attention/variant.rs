@@ -118,7 +118,8 @@ impl AttentionVariant {
             .collect()
     }
 
-    /// The key of a measured choice. Rows count in powers of two: neighbours behave alike.
+    /// The key of a measured choice. Rows count in powers of two: neighbours behave alike. Keys and values in f16
+    /// get what was measured for f32.
     pub fn key(n_q: usize, n_heads: usize, head_dim: usize) -> String {
         let bucket = n_q.max(1).next_power_of_two().min(1024);
         format!("attention {n_heads}x{head_dim} rows {bucket}")
