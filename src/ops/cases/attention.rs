@@ -101,10 +101,17 @@ fn case(kernel: &'static Kernel, variant: &Variant, head_dim: usize, shape: Shap
 }
 
 /// Attention of `n_q` rows to `n_kv` through the op, which picks its variant, and in every variant for heads of
-/// this size.
-pub(super) fn attending(n_q: usize, n_kv: usize, n_heads: usize, head_dim: usize) -> (Case, Vec<Case>) {
+/// this size; in f16 where a decode keeps keys and values.
+pub(super) fn attending(
+    [n_q, n_kv]: [usize; 2],
+    [n_heads, head_dim]: [usize; 2],
+    is_decode: bool,
+) -> (Case, Vec<Case>) {
     let shape = Shape { n_q, n_kv, heads: (n_heads, n_heads), ..PLAIN };
-    let fits = |variant: &Variant| variant.consts.contains(&("HEAD_DIM", head_dim as u32));
+    let fits = |variant: &Variant| {
+        let of_size = variant.consts.contains(&("HEAD_DIM", head_dim as u32));
+        of_size && (is_decode || kept_dtype(variant) == DType::F32)
+    };
     let naive = &ATTENTION_NAIVE.variants()[0];
     let op = case(&ATTENTION_NAIVE, naive, head_dim, shape).dispatching(move |plan, o| {
         let args = Attention {
