@@ -59,7 +59,7 @@ kernel! {
         params: AttentionParams,
         bindings: [read q, read k, read v, write out],
         slots: [matrices: "coop_8" | "coop_16", kept: "kept_f32" | "kept_f16"],
-        consts: [HEAD_DIM: 64 | 128, LANES: 128 | 32 | 256],
+        consts: [HEAD_DIM: 64 | 128, LANES: 128 | 256],
     }
 }
 
