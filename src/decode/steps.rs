@@ -8,6 +8,7 @@ use crate::decode::options::Rule;
 use crate::decode::report::{StepReport, impossible, parse};
 use crate::decode::session::Session;
 use crate::error::Result;
+use crate::gpu::SubmissionIndex;
 use crate::gpu::plan::Plan;
 use crate::ops::select::{COMMIT_WORDS, REPORT_HEADER_WORDS};
 
@@ -24,7 +25,7 @@ pub(super) struct Queued {
     /// Index of the readback that gets the reports.
     readback: usize,
     /// The submit with the copy.
-    submission: wgpu::SubmissionIndex,
+    submission: SubmissionIndex,
 }
 
 impl<'m> Session<'m> {

@@ -40,6 +40,9 @@ use sketch::Sketch;
 /// A host's command encoder, as [`crate::Session::record_step`] takes it.
 pub type CommandEncoder = wgpu::CommandEncoder;
 
+/// A submit that can be waited for.
+pub(crate) type SubmissionIndex = wgpu::SubmissionIndex;
+
 /// Names of kernel variants by what they are for, as the operations spell both.
 pub type Choices = BTreeMap<String, String>;
 
@@ -317,7 +320,7 @@ impl Gpu {
     }
 
     /// Submits finished commands and counts the submit.
-    pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+    pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> SubmissionIndex {
         Counters::add(&self.inner.counters.submits, 1);
         self.deferred(|| self.queue().submit([encoder.finish()]))
     }
