@@ -102,6 +102,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 kv_tile[i * STRIDE + x] = kept4(v[at]);
             }
             workgroupBarrier();
+            // On their own: where a driver leaves the loop over chunks a loop, `acc` is in memory.
+            var o: array<vec4<f32>, ROWS>;
+            for (var r = 0u; r < ROWS; r++) { o[r] = acc[chunk][r]; }
             for (var j = 0u; j < 8u; j++) {
                 let v0 = kv_tile[(4u * j) * STRIDE + x];
                 let v1 = kv_tile[(4u * j + 1u) * STRIDE + x];
@@ -109,14 +112,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 let v3 = kv_tile[(4u * j + 3u) * STRIDE + x];
                 for (var r = 0u; r < ROWS; r++) {
                     let weight = weights[(row0 + r) * STRIDE + j];
-                    var o = acc[chunk][r];
-                    o = fma(vec4<f32>(weight.x), v0, o);
-                    o = fma(vec4<f32>(weight.y), v1, o);
-                    o = fma(vec4<f32>(weight.z), v2, o);
-                    o = fma(vec4<f32>(weight.w), v3, o);
-                    acc[chunk][r] = o;
+                    o[r] = fma(vec4<f32>(weight.x), v0, o[r]);
+                    o[r] = fma(vec4<f32>(weight.y), v1, o[r]);
+                    o[r] = fma(vec4<f32>(weight.z), v2, o[r]);
+                    o[r] = fma(vec4<f32>(weight.w), v3, o[r]);
                 }
             }
+            for (var r = 0u; r < ROWS; r++) { acc[chunk][r] = o[r]; }
             workgroupBarrier();
         }
     }

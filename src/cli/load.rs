@@ -26,7 +26,13 @@ pub(super) fn open(term: &Terminal, global: &Global) -> Result<Gpu> {
     let Some(path) = tuning_path(global, &adapter) else { return Ok(gpu) };
     match Tuning::read(&path, &adapter)? {
         Some(tuning) => gpu.set_choices(tuning.choices()),
-        None if global.tuning.is_none() => {}
+        None if global.tuning.is_none() => {
+            let (is_software, has_matrices) =
+                (gpu.caps().is_software(), !gpu.caps().cooperative_edges.is_empty());
+            if let Some(advice) = advice(is_software, has_matrices) {
+                term.note(&advice);
+            }
+        }
         None if !path.exists() => {
             let reason =
                 format!("there is no {0}; `diffa tune --tuning {0}` measures and writes it", path.display());
@@ -38,6 +44,17 @@ pub(super) fn open(term: &Terminal, global: &Global) -> Result<Gpu> {
         )),
     }
     Ok(gpu)
+}
+
+/// What a user of a GPU whose kernels were never measured may gain, once. Software adapters gain little.
+fn advice(is_software: bool, has_matrices: bool) -> Option<String> {
+    let matrices = if has_matrices {
+        "; with --allow f16 it tries the matrix units, which are not used otherwise"
+    } else {
+        ""
+    };
+    let measure = "`diffa tune --model DIR` measures once which kernels are fastest on this adapter";
+    (!is_software).then(|| format!("{measure}{matrices}"))
 }
 
 /// The adapter the user asked for, or the best one; says which and why.
@@ -177,4 +194,16 @@ pub(super) fn model(
         term.note(&format!("compiled kernels were not kept: {error}"));
     }
     Ok((diffa, start.elapsed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_gpus_are_worth_advice_and_only_some_have_matrix_units() {
+        assert_eq!(advice(true, true), None);
+        assert!(!advice(false, false).unwrap().contains("--allow"));
+        assert!(advice(false, true).unwrap().contains("--allow f16"));
+    }
 }
