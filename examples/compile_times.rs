@@ -57,6 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .filter(|kernel| kernel.name.contains(&part))
         .flat_map(|kernel| kernel.variants().into_iter().map(move |variant| (*kernel, variant)))
         .collect();
+    if variants.is_empty() {
+        return Err(format!("no kernel has `{part}` in its name").into());
+    }
     let style = ProgressStyle::with_template("{pos}/{len} [{bar:30}] {msg}")?;
     let bar = ProgressBar::new(variants.len() as u64).with_style(style);
     let mut kernels: BTreeMap<&str, Times> = BTreeMap::new();

@@ -14,9 +14,9 @@ trap 'rm -f "$found"' EXIT
 
 status=0
 {
-    cargo run --quiet --example compile_times -- "$@" || status=1
+    cargo run --quiet --example compile_times -- "${1:-20}" || status=1
     echo
-    scripts/mesa.sh cargo run --quiet --example compile_times -- "$@" || status=1
+    scripts/mesa.sh cargo run --quiet --example compile_times -- "${1:-20}" || status=1
 } >"$found"
 cat "$found"
 

@@ -32,7 +32,7 @@ const HEAD_STRIDE: u32 = HEAD_DIM + 8u;
 const SLICE_STRIDE: u32 = SLICE + 8u;
 const KEY_STRIDE: u32 = KEYS + 8u;
 const TILES: u32 = HEAD_DIM / EDGE / 4u;    // matrices of the result per subgroup
-const WORKERS: u32 = min(LANES, 128u);      // lanes that compute the softmax
+const WORKERS: u32 = 128u;                  // lanes that compute the softmax
 const PARTS: u32 = WORKERS / EDGE;          // those that share a row
 // The largest weight of a row: f16 has no room below 1 for small ones, but much above. The sums divide it out.
 const ONE: f32 = 32768.0;

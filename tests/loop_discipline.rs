@@ -118,6 +118,7 @@ fn a_run_reads_one_report_for_every_forward_while_the_next_is_queued() {
         assert_eq!(reports, step_by_step, "{options:?}");
         assert_eq!((used.buffers, used.bind_groups, used.pipelines), (0, 0, 0), "{options:?}");
         assert_eq!(used.maps, reports.len() as u64, "{options:?}");
+        session.logits().expect("nothing is under way behind the last report");
         // One queued for nothing at the end of each block, at most.
         let queued = reports.len() + options.n_blocks();
         assert!(used.submits <= 2 * queued as u64, "{options:?}: {} submits", used.submits);

@@ -77,7 +77,7 @@ fn what_rounds_is_tried_only_if_allowed_and_what_the_device_lacks_is_not_chosen(
 
     // A file of another device's names, of names of the future, and of names that do not fit the weights.
     let built_in = MatmulVariant::default_for(caps, 32, 192, 192);
-    for name in ["coop 16 tiles 2x2 lanes 128", "warp 9", "int8 8x4"] {
+    for name in ["coop 16 block 64x64 lanes 128", "coop 16 tiles 2x2 lanes 128", "warp 9", "int8 8x4"] {
         gpu.set_choices([(MatmulVariant::key(DType::Bf16, 32, 192, 192), name.to_string())].into());
         assert_eq!(MatmulVariant::choose(&gpu, DType::Bf16, 32, 192, 192), built_in, "{name}");
     }

@@ -1,4 +1,5 @@
-//! How long a decode takes and how much work it is; the figures behind `diffa bench decode`.
+//! How long a decode takes and how much work it is; the figures behind `diffa bench decode`. Steps are waited for one by
+//! one, to tell full forwards from cached ones; an answer's own loop queues the next before it waits.
 
 use std::time::{Duration, Instant};
 

@@ -90,11 +90,6 @@ pub(super) struct EvalArgs {
 impl EvalArgs {
     /// Refuses what cannot be the file of answers.
     fn check_out(&self) -> Result<()> {
-        if self.out.as_os_str() == "-" {
-            let reason =
-                "answers go into a file, from which --resume can go on, not to standard output; name one";
-            return Err(Error::usage("--out", reason));
-        }
         paths::check_output("--out", &self.out, [self.data.as_path()])?;
         load::check_target("--out", &self.out, None)
     }

@@ -10,6 +10,7 @@ use diffa::model::Part;
 use diffa::model::config::WhisperConfig;
 use diffa::model::forward::Layout;
 use diffa::model::memory::MemoryPlan;
+use diffa::ops::rounding::has_matrix_units;
 use diffa::tune::{Tuning, limit_submits};
 use diffa::{AdapterChoice, Cache, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Result, audio};
 use indicatif::ProgressBar;
@@ -27,9 +28,7 @@ pub(super) fn open(term: &Terminal, global: &Global) -> Result<Gpu> {
     match Tuning::read(&path, &adapter)? {
         Some(tuning) => gpu.set_choices(tuning.choices()),
         None if global.tuning.is_none() => {
-            let (is_software, has_matrices) =
-                (gpu.caps().is_software(), !gpu.caps().cooperative_edges.is_empty());
-            if let Some(advice) = advice(is_software, has_matrices) {
+            if let Some(advice) = advice(gpu.caps().is_software(), has_matrix_units(gpu.caps())) {
                 term.note(&advice);
             }
         }

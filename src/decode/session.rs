@@ -1,5 +1,5 @@
 //! One request on the device: its rows, its buffers, its frozen plans, and what is known of its answers. The loop
-//! over its steps is in [`crate::decode::steps`].
+//! over its steps is in `decode/steps.rs`.
 
 use std::time::{Duration, Instant};
 

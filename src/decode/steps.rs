@@ -36,7 +36,8 @@ impl<'m> Session<'m> {
     }
 
     /// Queues up to `n` denoising steps, waits once, and returns what they did, in order. Fewer are done
-    /// if the block or the answer ended before. Empty once everything is finished.
+    /// if the block or the answer ended before, or if an interrupted [`Session::run`] left one queued. Empty once
+    /// everything is finished.
     pub fn advance(&mut self, n: usize) -> Result<Vec<StepReport>> {
         if self.done {
             return Ok(Vec::new());
@@ -129,6 +130,9 @@ impl<'m> Session<'m> {
         let mut reports = Vec::new();
         for slot in words.chunks_exact(bytes as usize / 4) {
             reports.extend(self.read_slot(slot)?);
+        }
+        if self.done {
+            self.ahead = None; // its gate is closed
         }
         Ok(reports)
     }

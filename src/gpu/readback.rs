@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::gpu::counters::Counters;
 use crate::gpu::memory::PendingMap;
-use crate::gpu::{Gpu, Tensor};
+use crate::gpu::{Gpu, SubmissionIndex, Tensor};
 
 /// A staging buffer of fixed size that is copied into and mapped once per denoising step.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Readback {
     }
 
     /// Waits for a submit, the last with a copy, but not for those after it, and returns the first `bytes` as words.
-    pub(crate) fn words(&self, gpu: &Gpu, after: wgpu::SubmissionIndex, bytes: u64) -> Result<Vec<u32>> {
+    pub(crate) fn words(&self, gpu: &Gpu, after: SubmissionIndex, bytes: u64) -> Result<Vec<u32>> {
         let mut words = Vec::new();
         let wait = wgpu::PollType::Wait { submission_index: Some(after), timeout: None };
         gpu.map_wait(&self.staging, bytes.min(self.capacity), wait, |view| {

@@ -38,6 +38,12 @@ pub(crate) fn missing_for_coop(caps: &Caps, edge: u32, lanes: u32) -> Vec<String
     missing
 }
 
+/// True if the device can run kernels on cooperative matrices of some size.
+pub fn has_matrix_units(caps: &Caps) -> bool {
+    least_coop_lanes(caps)
+        .is_some_and(|lanes| [8, 16].into_iter().any(|edge| missing_for_coop(caps, edge, lanes).is_empty()))
+}
+
 /// The fragment with the types of this edge, 8 or 16.
 pub(crate) fn coop_fragment(edge: u32) -> &'static str {
     if edge == 8 { "coop_8" } else { "coop_16" }

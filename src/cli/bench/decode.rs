@@ -92,7 +92,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &DecodeArgs) -> Result
         "model": name, "context_rows": args.rows, "seconds": args.seconds, "cache_dtype": cache_dtype.name(),
     });
     let mut report = Report::new("decode", &gpu, about);
-    // A decode waits for the device at every step, so wall time is what it takes.
+    // This decode waits for the device at every step (`diffa ask` queues the next one before), so wall time it is.
     report.head.clock = "wall time".into();
     output.head(&report)?;
     for lengths in settings {

@@ -201,8 +201,7 @@ pub(super) fn product(
 /// Products whose inner length is shared, by workgroups on exact and on rounded operands or by dispatches; the last
 /// part is shorter, or everything but the last is.
 fn split_cases() -> Vec<Case> {
-    let block = CoopBlock { rows: 4, cols: 4 };
-    let coop = |parts| MatmulVariant::Coop { edge: 8, block, lanes: 128, parts };
+    let coop = |block, parts| MatmulVariant::Coop { edge: 8, block, lanes: 128, parts };
     let sum = |name, split, weights| {
         let slabs: &[usize] = &[100, 37];
         let shape = Shape { name, m: 71, k: 136, slabs, bias: true, split: Some(split), ..PLAIN };
@@ -220,7 +219,15 @@ fn split_cases() -> Vec<Case> {
         shuffle("k in 4", 4, "weights_bf16"),
         sum("tile, k in 2", MatmulVariant::Tile { rows: 64, parts: 2 }, "weights_bf16").bench(false),
         sum("tile, k in 4", MatmulVariant::Tile { rows: 16, parts: 4 }, "weights_f32"),
-        Case { more_needs: coop_needs(8).to_vec(), ..sum("coop, k in 2", coop(2), "weights_f32") },
+        Case {
+            more_needs: coop_needs(8).to_vec(),
+            ..sum("coop, k in 2", coop(CoopBlock::Of4x4, 2), "weights_f32")
+        },
+        // Parts that end within a step.
+        Case {
+            more_needs: coop_needs(8).to_vec(),
+            ..sum("flat coop, k in 2", coop(CoopBlock::Of2x8, 2), "weights_bf16")
+        },
     ]
 }
 

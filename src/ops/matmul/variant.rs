@@ -60,44 +60,55 @@ pub enum MatmulVariant {
     },
 }
 
-/// Matrices of a workgroup on cooperative matrices; four subgroups share them.
+/// Cooperative matrices of a workgroup, down and across; four subgroups share them. Flat ones are for the few rows
+/// of a block step, whose time is that of reading weights; the others use each staged element more often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CoopBlock {
-    /// Matrices down.
-    pub rows: u32,
-    /// Matrices across.
-    pub cols: u32,
+pub enum CoopBlock {
+    /// One by eight.
+    Of1x8,
+    /// Two by eight.
+    Of2x8,
+    /// Four by four.
+    Of4x4,
+    /// Eight by eight.
+    Of8x8,
 }
 
 impl CoopBlock {
-    /// Flat ones for the few rows of a block step, whose time is that of reading weights; then those that use
-    /// each staged element more often.
-    pub const ALL: [CoopBlock; 4] = [
-        CoopBlock { rows: 1, cols: 8 },
-        CoopBlock { rows: 2, cols: 8 },
-        CoopBlock { rows: 4, cols: 4 },
-        CoopBlock { rows: 8, cols: 8 },
-    ];
+    /// All of them, by growing height.
+    pub const ALL: [CoopBlock; 4] = [CoopBlock::Of1x8, CoopBlock::Of2x8, CoopBlock::Of4x4, CoopBlock::Of8x8];
 
     /// The fragment with its constants.
     pub fn fragment(self) -> &'static str {
-        match self.rows {
-            1 => "block_1x8",
-            2 => "block_2x8",
-            4 => "block_4x4",
-            _ => "block_8x8",
+        match self {
+            CoopBlock::Of1x8 => "block_1x8",
+            CoopBlock::Of2x8 => "block_2x8",
+            CoopBlock::Of4x4 => "block_4x4",
+            CoopBlock::Of8x8 => "block_8x8",
         }
     }
 
     /// Rows and columns of the result, for matrices of this edge.
     pub fn outputs(self, edge: u32) -> [usize; 2] {
-        [(self.rows * edge) as usize, (self.cols * edge) as usize]
+        let matrices = match self {
+            CoopBlock::Of1x8 => [1, 8],
+            CoopBlock::Of2x8 => [2, 8],
+            CoopBlock::Of4x4 => [4, 4],
+            CoopBlock::Of8x8 => [8, 8],
+        };
+        matrices.map(|n| n * edge as usize)
+    }
+
+    /// True for those that are made for few rows.
+    fn is_flat(self) -> bool {
+        matches!(self, CoopBlock::Of1x8 | CoopBlock::Of2x8)
     }
 
     /// Workgroup memory: the rows of both operands in f16, padded by 16 bytes, and a result of each subgroup.
     pub fn memory_bytes(self, edge: u32) -> u32 {
-        let k_step = if self.rows < 4 { 64 } else { 32 };
-        (self.rows + self.cols) * edge * 2 * (k_step + 8) + 4 * 4 * edge * edge
+        let k_step = if self.is_flat() { 64 } else { 32 };
+        let [rows, columns] = self.outputs(edge);
+        (rows + columns) as u32 * 2 * (k_step + 8) + 4 * 4 * edge * edge
     }
 }
 
@@ -221,10 +232,10 @@ impl MatmulVariant {
         let least_lanes = least_coop_lanes(caps);
         let is_useful = |variant: &MatmulVariant| match *variant {
             MatmulVariant::Coop { lanes, .. } if Some(lanes) != least_lanes => false,
-            // Blocks that a quarter of the rows would fill are too small, those that rows do not half fill too large.
+            // No flat blocks for more than four times their rows, and none that rows do not fill more than half.
             MatmulVariant::Coop { edge, block, .. }
-                if rows > 4 * block.outputs(edge)[0] && block.rows < 4
-                    || block.rows > 1 && 2 * rows <= block.outputs(edge)[0] =>
+                if block.is_flat() && rows > 4 * block.outputs(edge)[0]
+                    || block != CoopBlock::Of1x8 && 2 * rows <= block.outputs(edge)[0] =>
             {
                 false
             }
