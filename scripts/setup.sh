@@ -9,7 +9,7 @@ command -v cc >/dev/null || need+=(gcc libc6-dev)
 if ! compgen -G "/usr/share/vulkan/icd.d/*.json" >/dev/null && ! compgen -G "/etc/vulkan/icd.d/*.json" >/dev/null; then
     need+=(mesa-vulkan-drivers)
 fi
-ldconfig -p 2>/dev/null | grep -q libvulkan.so.1 || need+=(libvulkan1)
+[[ "$(ldconfig -p 2>/dev/null)" == *libvulkan.so.1* ]] || need+=(libvulkan1)
 
 if [ "${#need[@]}" -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then
