@@ -4,12 +4,10 @@
 //!
 //! `cargo run --release --example cache_dtype`
 
-use std::path::Path;
+mod demo_questions;
 
-use diffa::{Cache, CacheDtype, Clip, DecodeOptions, Diffa, Gpu, ModelPaths, Preset, audio, text};
-use serde_json::Value;
-
-type Failure = Box<dyn std::error::Error>;
+use demo_questions::Failure;
+use diffa::{Cache, CacheDtype, Clip, DecodeOptions, Diffa, Gpu, ModelPaths, Preset, text};
 
 /// What a model says to one question.
 struct Said {
@@ -57,9 +55,6 @@ impl Found {
 }
 
 fn main() -> Result<(), Failure> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
-    let expected: Value = serde_json::from_str(&std::fs::read_to_string(root.join("expected.json"))?)?;
-    let items = expected["items"].as_array().cloned().unwrap_or_default();
     let gpu = Gpu::open(&Default::default())?;
     println!("{}\n", gpu.caps().describe());
     let diffa = Diffa::load(&gpu, &ModelPaths::default(), &|_| Ok(()))?;
@@ -72,20 +67,13 @@ fn main() -> Result<(), Failure> {
         ("fast", fast),
     ];
     let mut found: Vec<Found> = decoders.iter().map(|_| Found::default()).collect();
-    let mut heard: Option<(String, Clip)> = None;
-    for item in &items {
-        let path = item["audio"].as_str().unwrap_or_default();
-        if heard.as_ref().is_none_or(|(before, _)| before != path) {
-            let samples = audio::read(&root.join(path), 16_000)?.samples;
-            heard = Some((path.to_string(), diffa.hear(&samples)?));
-        }
-        let Some((_, clip)) = &heard else { continue };
-        let question = item["question"].as_str().unwrap_or_default();
+    demo_questions::for_each(&diffa, |clip, question| {
         for ((_, options), found) in decoders.iter().zip(&mut found) {
             let rounded = DecodeOptions { cache_dtype: CacheDtype::F16, ..options.clone() };
             found.add(&ask(&diffa, clip, question, options)?, &ask(&diffa, clip, question, &rounded)?);
         }
-    }
+        Ok(())
+    })?;
     println!("| decoder | same ids | largest logit error, first forward | second | relative to their norm |");
     println!("| --- | --- | --- | --- | --- |");
     for ((name, _), found) in decoders.iter().zip(found) {

@@ -3,15 +3,13 @@
 //!
 //! `cargo run --release --example quantization`
 
-use std::path::Path;
+mod demo_questions;
 
+use demo_questions::Failure;
 use diffa::gpu::DType;
 use diffa::ops::Rounding;
 use diffa::ops::matmul::MatmulVariant;
-use diffa::{Clip, DecodeOptions, Diffa, Gpu, ModelPaths, Preset, Quantization, audio, text, tune};
-use serde_json::Value;
-
-type Failure = Box<dyn std::error::Error>;
+use diffa::{Clip, DecodeOptions, Diffa, Gpu, ModelPaths, Preset, Quantization, text, tune};
 
 /// What one model says, question by question.
 struct Run {
@@ -42,44 +40,28 @@ fn choose(gpu: &Gpu, diffa: &Diffa, variant: Option<&str>) {
     gpu.set_choices(choices.collect());
 }
 
-fn run(
-    gpu: &Gpu,
-    root: &Path,
-    items: &[Value],
-    quantize: Option<Quantization>,
-    variant: Option<&str>,
-) -> Result<Run, Failure> {
+fn run(gpu: &Gpu, quantize: Option<Quantization>, variant: Option<&str>) -> Result<Run, Failure> {
     let diffa = Diffa::load(gpu, &ModelPaths { quantize, ..ModelPaths::default() }, &|_| Ok(()))?;
     choose(gpu, &diffa, variant);
     let mut run = Run { texts: Vec::new(), logits: Vec::new(), weight_bytes: diffa.llada().weight_bytes() };
-    let mut heard: Option<(String, Clip)> = None;
-    for item in items {
-        let path = item["audio"].as_str().unwrap_or_default();
-        if heard.as_ref().is_none_or(|(before, _)| before != path) {
-            let samples = audio::read(&root.join(path), 16_000)?.samples;
-            heard = Some((path.to_string(), diffa.hear(&samples)?));
-        }
-        let Some((_, clip)) = &heard else { continue };
-        let mut options = DecodeOptions::new(16, 16, 16);
-        Preset::Balanced.apply(&mut options, &diffa.stop_ids());
-        let question = item["question"].as_str().unwrap_or_default();
+    let mut options = DecodeOptions::new(16, 16, 16);
+    Preset::Balanced.apply(&mut options, &diffa.stop_ids());
+    demo_questions::for_each(&diffa, |clip, question| {
         let prompt = diffa.audio_prompt(question, text::DEFAULT_SYSTEM)?;
         run.logits.push(first_logits(&diffa, &prompt, clip, &options)?);
         let answer = diffa.ask(clip, question, text::DEFAULT_SYSTEM, &options, |_, _| Ok(()))?;
         run.texts.push(answer.text);
-    }
+        Ok(())
+    })?;
     Ok(run)
 }
 
 fn main() -> Result<(), Failure> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
-    let expected: Value = serde_json::from_str(&std::fs::read_to_string(root.join("expected.json"))?)?;
-    let items = expected["items"].as_array().cloned().unwrap_or_default();
     let gpu = Gpu::open(&Default::default())?;
     println!("{}\n", gpu.caps().describe());
     println!("| weights | MB of matrices | same answer | largest logit error | relative to their norm |");
     println!("| --- | --- | --- | --- | --- |");
-    let exact = run(&gpu, &root, &items, None, None)?;
+    let exact = run(&gpu, None, None)?;
     let mut runs = vec![("as stored".to_string(), None, None)];
     for (name, to) in Quantization::ALL {
         runs.push((name.to_string(), Some(to), None));
@@ -91,7 +73,7 @@ fn main() -> Result<(), Failure> {
         runs.push((format!("as stored, operands f16 ({variant})"), None, Some(variant.to_string())));
     }
     for (name, to, variant) in runs {
-        let found = run(&gpu, &root, &items, to, variant.as_deref())?;
+        let found = run(&gpu, to, variant.as_deref())?;
         let same = found.texts.iter().zip(&exact.texts).filter(|(a, b)| a == b).count();
         let pairs = || found.logits.iter().flatten().zip(exact.logits.iter().flatten());
         let largest = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

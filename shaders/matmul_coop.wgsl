@@ -40,8 +40,6 @@ const STRIDE: u32 = K_STEP + 8u;   // of staged rows, padded against bank confli
 const X_CHUNKS: u32 = (BLOCK_ROWS * CHUNKS + LANES - 1u) / LANES;
 const W_CHUNKS: u32 = (BLOCK_COLS * CHUNKS + LANES - 1u) / LANES;
 
-struct Eight { lo: vec4<f32>, hi: vec4<f32> }
-
 var<workgroup> tiles: array<f16, (BLOCK_ROWS + BLOCK_COLS) * STRIDE>;   // rows of x, then rows of w
 var<workgroup> sums: array<f32, 4u * EDGE * EDGE>;                      // one matrix of each subgroup
 
@@ -50,15 +48,17 @@ fn rounded(v: vec4<f32>) -> vec4<f16> {
 }
 
 // The lane's chunks of rows row0 .. of x, from inner element `step` on. Past an edge: zeros.
-fn fetch_x(next: ptr<function, array<Eight, X_CHUNKS>>, row0: u32, step: u32, k_end: u32, lane: u32) {
+fn fetch_x(next: ptr<function, array<vec4<f32>, 2u * X_CHUNKS>>, row0: u32, step: u32, k_end: u32, lane: u32) {
     for (var c = 0u; c < X_CHUNKS; c++) {
         let i = lane + c * LANES;
         let row = row0 + i / CHUNKS;
         let k = step + 8u * (i % CHUNKS);
-        (*next)[c] = Eight();
+        (*next)[2u * c] = vec4<f32>();
+        (*next)[2u * c + 1u] = vec4<f32>();
         if (i < BLOCK_ROWS * CHUNKS && row < params.m && k < k_end) {
             let at = ((params.x_row0 + row) * params.k + k) / 4u;
-            (*next)[c] = Eight(x[at], x[at + 1u]);
+            (*next)[2u * c] = x[at];
+            (*next)[2u * c + 1u] = x[at + 1u];
         }
     }
 }
@@ -125,14 +125,14 @@ fn main(
             acc[r * COL_TILES + c] = Sum();
         }
     }
-    var next_x: array<Eight, X_CHUNKS>;
+    var next_x: array<vec4<f32>, 2u * X_CHUNKS>;
     var next_w: array<Packed8, W_CHUNKS>;
     fetch_x(&next_x, row0, k_begin, k_end, lane);
     fetch_w(&next_w, first_col, k_begin, k_end, lane);
     for (var step = k_begin; step < k_end; step += K_STEP) {
         for (var c = 0u; c < X_CHUNKS; c++) {
             let i = lane + c * LANES;
-            if (i < BLOCK_ROWS * CHUNKS) { put(i / CHUNKS, i % CHUNKS, next_x[c].lo, next_x[c].hi); }
+            if (i < BLOCK_ROWS * CHUNKS) { put(i / CHUNKS, i % CHUNKS, next_x[2u * c], next_x[2u * c + 1u]); }
         }
         for (var c = 0u; c < W_CHUNKS; c++) {
             let i = lane + c * LANES;

@@ -13,4 +13,5 @@ fn one_scale(scales: u32, b: u32) -> f32 {
     return select(pair.x, pair.y, (b & 1u) == 1u);
 }
 
+// The scale of block `b` of the row that begins at `base`.
 fn scale_of(base: u32, b: u32, k: u32) -> f32 { return one_scale(two_scales(base, b, k), b); }

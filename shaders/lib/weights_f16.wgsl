@@ -11,7 +11,7 @@ fn weight(row: u32, i: u32, k: u32) -> f32 {
 // Where a row begins, for weights8.
 fn row8(row: u32, k: u32) -> u32 { return row * (k / 8u); }
 
-// Elements 8i .. 8i+7 of the row that begins at `base`, as stored, and widened.
+// Elements 8i .. 8i+7 of the row that begins at `base`, as stored, and widened (`i` matters to quantized rows).
 fn packed8(base: u32, i: u32, k: u32) -> Packed8 { return w[base + i]; }
 fn unpacked8(words: Packed8, i: u32) -> Weights8 {
     return Weights8(
