@@ -26,7 +26,7 @@ fn main() {
         .measurement_time(Duration::from_millis(500))
         .configure_from_args();
     let rows = Selection::default_rows(&gpu);
-    for planned in planned(&rows, false) {
+    for planned in planned(&gpu, &rows, false) {
         // Register tiles are fast everywhere; workgroup tiles of this size take minutes on a CPU.
         let too_slow = software && ["matmul_tile", "matmul_naive"].contains(&planned.case.kernel)
             || once && planned.flops.is_some_and(|flops| flops > ONCE_FLOPS);

@@ -60,24 +60,26 @@ impl Planned {
         if self.through_op {
             "(as chosen)".into()
         } else {
-            shown(self.case.kernel, &self.case.variant.to_string())
+            shown(self.case.kernel, &self.case.variant.to_string(), self.case.parts)
         }
     }
 
     /// What `--filter` looks into.
     pub fn matches(&self, filter: Option<&str>) -> bool {
-        let text = format!("{} {} {}", self.name, self.case.kernel, self.variant());
+        let text = format!("{} {}", self.name, self.variant());
         filter.is_none_or(|filter| text.to_lowercase().contains(&filter.to_lowercase()))
     }
 }
 
-fn shown(kernel: &str, variant: &str) -> String {
-    if variant == "default" { kernel.into() } else { format!("{kernel} {variant}") }
+fn shown(kernel: &str, variant: &str, parts: u32) -> String {
+    let variant = if variant == "default" { String::new() } else { format!(" {variant}") };
+    let parts = if parts == 1 { String::new() } else { format!(", k in {parts}") };
+    format!("{kernel}{variant}{parts}")
 }
 
 /// Everything there is to measure, in order.
-pub fn planned(rows: &[usize], whole_head: bool) -> Vec<Planned> {
-    let shapes = shapes(rows, whole_head);
+pub fn planned(gpu: &Gpu, rows: &[usize], whole_head: bool) -> Vec<Planned> {
+    let shapes = shapes(gpu, rows, whole_head);
     let by_shape: BTreeSet<&str> =
         shapes.iter().flat_map(|shape| shape.variants.iter().map(|case| case.kernel)).collect();
     let others = cases().into_iter().filter(|case| case.benched && !by_shape.contains(case.kernel));
@@ -115,7 +117,7 @@ pub fn run(
     on: &mut dyn FnMut(Event<'_>) -> Result<()>,
 ) -> Result<(Vec<Row>, Vec<Skipped>)> {
     let filter = selection.filter.as_deref();
-    let all = planned(&selection.rows, selection.all);
+    let all = planned(gpu, &selection.rows, selection.all);
     let all: Vec<Planned> = all.into_iter().filter(|planned| planned.matches(filter)).collect();
     let mut found = Found { selection, peaks, start: Instant::now(), rates: BTreeMap::new(), chosen: None };
     let (mut rows, mut skipped) = (Vec::new(), Vec::new());
@@ -176,7 +178,7 @@ impl Found<'_> {
             Err(error) => return Err(error),
         };
         let (kernel, chosen) = runner.chosen();
-        let variant = if planned.through_op { shown(kernel, &chosen) } else { variant };
+        let variant = if planned.through_op { shown(kernel, &chosen, planned.case.parts) } else { variant };
         let error =
             if self.selection.check { check::error(gpu, &planned.case, &runner.prepared)? } else { None };
         let measured = runner.measure(Duration::from_secs_f64(self.selection.seconds))?;

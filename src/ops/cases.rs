@@ -67,6 +67,8 @@ pub struct Case {
     pub kernel: &'static str,
     /// The variant it runs.
     pub variant: Variant,
+    /// Parts that a product's inner length is computed in.
+    pub parts: u32,
     /// What is special about it.
     pub name: String,
     /// Operands read, and starting content of operands updated in place.
@@ -104,6 +106,7 @@ impl Case {
         Case {
             kernel,
             variant,
+            parts: 1,
             name: name.into(),
             inputs: Vec::new(),
             outputs: Vec::new(),

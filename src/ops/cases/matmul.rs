@@ -1,8 +1,8 @@
 //! Cases of the matrix products: inputs x `[.., k]`, w `[n, k]` (in slabs), bias `[n]`, start of out `[.., n]`.
 
 use super::{Case, Fill};
-use crate::gpu::DType;
 use crate::gpu::kernel::{Kernel, Variant};
+use crate::gpu::{DType, Gpu};
 use crate::ops::matmul::{
     Activation, CoopBlock, MATMUL_COOP, MATMUL_DIRECT, MATMUL_GEMV, MATMUL_INT8, MATMUL_NAIVE,
     MATMUL_SHUFFLE, MATMUL_SUM, MATMUL_TILE, Matmul, MatmulVariant, matmul, matmul_with, quantize_rows,
@@ -138,7 +138,8 @@ fn case(kernel: &'static Kernel, variant: &Variant, shape: Shape) -> Case {
     let columns = shape.columns.unwrap_or((0, n));
     let blocking = shape.split.unwrap_or_else(|| blocking(kernel, variant));
     let out_rows = out_row0 + m + 1;
-    let case = Case::new(kernel.name, variant.clone(), format!("{m} x {n} x {k}: {}", shape.name))
+    let case = Case::new(kernel.name, variant.clone(), format!("{m} x {n} x {k}: {}", shape.name));
+    let case = Case { parts: blocking.parts(), ..case }
         .input("x", DType::F32, &[x_row0 + m, k], shape.fill)
         .matrix(dtype, [n, k], Fill::Normal(0.5), shape.slabs)
         .input("bias", DType::F32, &[n], Fill::Normal(1.0))
@@ -180,22 +181,32 @@ const REAL: &[(usize, usize, &[usize], &str, &str)] = &[
 ];
 
 /// A plain product through the op, which picks its variant, and in every variant that reads weights by the
-/// fragment `weights`.
+/// fragment `weights`; with the inner length in parts where that may pay on the device.
 pub(super) fn product(
+    gpu: &Gpu,
     m: usize,
     k: usize,
     slabs: &'static [usize],
     weights: &'static str,
 ) -> (Case, Vec<Case>) {
-    let shape = || Shape { m, k, slabs, ..PLAIN };
-    let reads = |variant: &Variant| weights_dtype(variant.fragments[0]) == weights_dtype(weights);
-    let op = case(&MATMUL_NAIVE, &Variant::fragments(&[weights]), shape())
+    let (dtype, n) = (weights_dtype(weights), slabs.iter().sum());
+    let shape = |split| Shape { m, k, slabs, split, ..PLAIN };
+    let reads = |variant: &Variant| weights_dtype(variant.fragments[0]) == dtype;
+    let op = case(&MATMUL_NAIVE, &Variant::fragments(&[weights]), shape(None));
+    let op = Case { parts: MatmulVariant::choose(gpu, dtype, m, n, k).parts(), ..op }
         .dispatching(move |plan, o| matmul(plan, Matmul::new(o.input(0), m, o.matrix(1), o.output(0))));
-    let variants = KERNELS.into_iter().chain([&MATMUL_INT8]).flat_map(|kernel| {
-        let fitting = kernel.variants().into_iter().filter(reads);
-        fitting.map(move |variant| case(kernel, &variant, shape()))
-    });
-    (op, variants.collect())
+    let worthwhile =
+        MatmulVariant::candidates(gpu.caps(), dtype, [m, n, k], &[Rounding::F16, Rounding::Int8]);
+    let mut all = Vec::new();
+    for kernel in KERNELS.into_iter().chain([&MATMUL_INT8]) {
+        for variant in kernel.variants().into_iter().filter(reads) {
+            let whole = blocking(kernel, &variant);
+            let in_parts = worthwhile.iter().filter(|how| how.parts() > 1 && how.with_whole_inner() == whole);
+            let splits = std::iter::once(None).chain(in_parts.copied().map(Some));
+            all.extend(splits.map(|split| case(kernel, &variant, shape(split))));
+        }
+    }
+    (op, all)
 }
 
 /// Products whose inner length is shared, by workgroups on exact and on rounded operands or by dispatches; the last

@@ -2,6 +2,7 @@
 //! [`crate::bench`] sets side by side. A new variant of a kernel appears here by its declaration alone.
 
 use super::{Case, attention, head, matmul};
+use crate::gpu::Gpu;
 
 /// One operation of a model at one size.
 #[derive(Debug)]
@@ -35,18 +36,18 @@ const POSITIONS: usize = 1500;
 
 /// Operations of LLaDA-8B and the demo model with `rows` rows each, and of Whisper-small's encoder; smallest
 /// first. LLaDA's head is whole only with `whole_head`, otherwise an eighth of it.
-pub fn shapes(rows: &[usize], whole_head: bool) -> Vec<Shape> {
+pub fn shapes(gpu: &Gpu, rows: &[usize], whole_head: bool) -> Vec<Shape> {
     let mut all = Vec::new();
     // Published as f32, loaded as the f16 that its numbers are.
     for precision in ["weights_f16", "weights_f32"] {
-        products(&mut all, "whisper-small", POSITIONS, WHISPER, precision);
+        products(&mut all, gpu, "whisper-small", POSITIONS, WHISPER, precision);
     }
     attend(&mut all, "whisper-small", [POSITIONS, POSITIONS], [12, 64], false);
     for &n in rows {
-        products(&mut all, "demo", n, DEMO, "weights_bf16");
-        products(&mut all, "LLaDA-8B", n, LLADA, "weights_bf16");
+        products(&mut all, gpu, "demo", n, DEMO, "weights_bf16");
+        products(&mut all, gpu, "LLaDA-8B", n, LLADA, "weights_bf16");
         for quantized in ["weights_q8", "weights_q4"] {
-            products(&mut all, "LLaDA-8B", n, &LLADA[..1], quantized);
+            products(&mut all, gpu, "LLaDA-8B", n, &LLADA[..1], quantized);
         }
         for (model, heads, head_dim) in [("demo", 6, 32), ("LLaDA-8B", 32, 128)] {
             attend(&mut all, model, [n, n.max(CONTEXT)], [heads, head_dim], true);
@@ -60,10 +61,17 @@ pub fn shapes(rows: &[usize], whole_head: bool) -> Vec<Shape> {
     all
 }
 
-fn products(all: &mut Vec<Shape>, model: &str, m: usize, matrices: Products, weights: &'static str) {
+fn products(
+    all: &mut Vec<Shape>,
+    gpu: &Gpu,
+    model: &str,
+    m: usize,
+    matrices: Products,
+    weights: &'static str,
+) {
     for (matrix, k, slabs) in matrices {
         let n: usize = slabs.iter().sum();
-        let (op, variants) = matmul::product(m, *k, slabs, weights);
+        let (op, variants) = matmul::product(gpu, m, *k, slabs, weights);
         let kind = weights.trim_start_matches("weights_");
         all.push(Shape {
             name: format!("{model} {matrix} {m} x {k} x {n} {kind}"),

@@ -212,10 +212,10 @@ impl MatmulVariant {
         if !self.missing(caps).is_empty() || (self != MatmulVariant::Naive && !k.is_multiple_of(8)) {
             return false;
         }
+        if self.parts() > 1 && k / (self.parts() as usize) < PART_UNIT {
+            return false;
+        }
         match self {
-            MatmulVariant::Shuffle { parts, .. }
-            | MatmulVariant::Tile { parts, .. }
-            | MatmulVariant::Coop { parts, .. } => parts == 1 || k / parts as usize >= PART_UNIT,
             MatmulVariant::Int8 { .. } => matches!(dtype, DType::Q(QuantFormat::Q8_0 | QuantFormat::Q4_0)),
             _ => true,
         }
@@ -298,17 +298,21 @@ impl MatmulVariant {
             .unwrap_or_else(|| MatmulVariant::default_for(gpu.caps(), rows, n, k))
     }
 
-    /// Inner elements of one workgroup.
-    pub(crate) fn k_part(self, k: usize) -> usize {
+    /// Parts that the inner length is computed in.
+    pub fn parts(self) -> u32 {
         match self {
             MatmulVariant::Shuffle { parts, .. }
             | MatmulVariant::Tile { parts, .. }
-            | MatmulVariant::Coop { parts, .. }
-                if parts > 1 =>
-            {
-                k.div_ceil(parts as usize).next_multiple_of(PART_UNIT)
-            }
-            _ => k,
+            | MatmulVariant::Coop { parts, .. } => parts,
+            _ => 1,
+        }
+    }
+
+    /// Inner elements of one part.
+    pub(crate) fn k_part(self, k: usize) -> usize {
+        match self.parts() as usize {
+            1 => k,
+            parts => k.div_ceil(parts).next_multiple_of(PART_UNIT),
         }
     }
 
@@ -317,12 +321,20 @@ impl MatmulVariant {
         matches!(self, MatmulVariant::Tile { parts: 2.., .. } | MatmulVariant::Coop { parts: 2.., .. })
     }
 
+    /// The same blocks, the inner length in one part.
+    pub(crate) fn with_whole_inner(mut self) -> MatmulVariant {
+        if let MatmulVariant::Shuffle { parts, .. }
+        | MatmulVariant::Tile { parts, .. }
+        | MatmulVariant::Coop { parts, .. } = &mut self
+        {
+            *parts = 1;
+        }
+        self
+    }
+
     /// The same with the whole inner length in every dispatch, where sums have to be whole before they are stored.
     pub(crate) fn with_whole_sums(self) -> MatmulVariant {
-        match self {
-            MatmulVariant::Shuffle { groups, .. } => MatmulVariant::Shuffle { groups, parts: 1 },
-            other => other,
-        }
+        if self.has_partial_sums() { self } else { self.with_whole_inner() }
     }
 }
 
