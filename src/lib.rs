@@ -35,6 +35,7 @@ pub mod ops;
 pub mod quant;
 pub mod quantize;
 pub mod synth;
+mod system;
 pub mod text;
 pub mod tune;
 

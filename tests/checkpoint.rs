@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use diffa::checkpoint::{Checkpoint, StoredDtype};
+use diffa::checkpoint::{Blocks, Checkpoint, StoredDtype};
 use diffa::error::Error;
 use diffa::model::config::{AdapterConfig, LladaConfig, WhisperConfig};
 use diffa::synth::{self, SynthParts, SynthShape};
@@ -231,6 +231,73 @@ fn torch_variants() {
         let message = checkpoint.get("long").unwrap_err().to_string();
         assert!(message.contains("`long`") && message.contains("I64"), "{message}");
     }
+}
+
+/// A checkpoint of one large tensor `big` behind one of an odd number of words, and where it lies.
+fn large() -> (TempDir, Checkpoint) {
+    // Beside the programs under test, since memory file systems may have no direct reads.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::write(dir.path().join("model.safetensors"), floats(&[("a", &[3]), ("big", &[1_500, 1_001])]))
+        .unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    (dir, checkpoint)
+}
+
+/// True if files can be read past the page cache here, as the system tells.
+fn can_read_directly(file: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
+        fs::File::options().read(true).custom_flags(flags).open(file).is_ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        false
+    }
+}
+
+#[test]
+fn bytes_read_past_the_page_cache() {
+    let (dir, checkpoint) = large();
+    let big = checkpoint.get("big").unwrap();
+    let n = big.bytes.len();
+    let mut blocks = Blocks::default();
+    let megabyte = 1 << 20;
+    // Nothing, within a block, across its edges, and more than one read with and without a rest.
+    for range in [0..0, 5..6, 0..4, 1..4098, 4..n - 3, megabyte..5 * megabyte, 0..n] {
+        for past_cache in [None, Some(&mut blocks)] {
+            let is_direct = past_cache.is_some() && can_read_directly(&dir.path().join("model.safetensors"));
+            let mut chunks: Vec<Vec<u8>> = Vec::new();
+            let mut take = |chunk: &[u8]| {
+                chunks.push(chunk.to_vec());
+                Ok(())
+            };
+            checkpoint.chunks(&big, range.clone(), past_cache, &mut take).unwrap();
+            assert!(chunks.concat() == big.bytes[range.clone()], "{range:?}");
+            assert!(chunks.iter().rev().skip(1).all(|chunk| chunk.len() % 4 == 0), "{range:?}");
+            assert_eq!(chunks.len() > 1, is_direct && range.len() > 3 * megabyte, "{range:?}");
+        }
+    }
+    // Whoever takes them may stop.
+    let mut stop = |_: &[u8]| Err(Error::usage("--nothing", "is wanted"));
+    assert!(checkpoint.chunks(&big, 0..n, Some(&mut blocks), &mut stop).is_err());
+}
+
+#[test]
+fn a_file_that_becomes_shorter_is_an_error() {
+    let (dir, checkpoint) = large();
+    let file = dir.path().join("model.safetensors");
+    if !can_read_directly(&file) {
+        // The other way maps the file, where a cut is no error that a program could catch.
+        println!("not tried: no direct reads on the file system of {}", file.display());
+        return;
+    }
+    let big = checkpoint.get("big").unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_len(3 << 20).unwrap();
+    let read = checkpoint.chunks(&big, 0..big.bytes.len(), Some(&mut Blocks::default()), &mut |_| Ok(()));
+    check_message(&read.unwrap_err(), &["model.safetensors", "end of file"]);
 }
 
 #[test]

@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Module, and the modules it may use. Lowest first; an edge never points down the list.
-const LAYERS: [(&str, &[&str]); 18] = [
+const LAYERS: [(&str, &[&str]); 19] = [
     ("error", &[]),
     ("quant", &[]),
     ("fnv", &[]),
     ("files", &["error"]),
+    ("system", &["error"]),
     ("gpu", &["error", "quant", "fnv", "files"]),
     ("ops", &["error", "quant", "fnv", "gpu"]),
     // Files, sounds, words and scores know nothing of the device.
-    ("checkpoint", &["error", "quant"]),
+    ("checkpoint", &["error", "quant", "system"]),
     ("audio", &["error"]),
     ("text", &["error"]),
     ("model", &["error", "quant", "gpu", "ops", "checkpoint", "text"]),
@@ -22,7 +23,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("quantize", &["error", "quant", "checkpoint", "model"]),
     ("decode", &["error", "gpu", "ops", "model"]),
     // Times all of the above, on plans of its own.
-    ("bench", &["error", "gpu", "ops", "checkpoint", "model", "decode"]),
+    ("bench", &["error", "system", "gpu", "ops", "checkpoint", "model", "decode"]),
     ("tune", &["error", "fnv", "files", "gpu", "ops", "model", "bench"]),
     // Opens the checkpoints once, for sketching and for loading.
     ("engine", &["error", "gpu", "checkpoint", "model", "decode", "text"]),

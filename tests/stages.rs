@@ -369,6 +369,20 @@ fn llada_layers_match() {
     }
 }
 
+#[test]
+fn weights_read_past_the_page_cache_are_the_same() {
+    let ids: Vec<u32> =
+        arrays("logits.safetensors")["text_row.ids"].data.iter().map(|id| *id as u32).collect();
+    let load = |copies| {
+        let checkpoint = model().checkpoint(Part::Llm).unwrap();
+        // The answer is kept, for the loader to find.
+        assert_eq!(checkpoint.outgrows_memory(copies), copies > 0);
+        let config = model().llada_config().unwrap();
+        Llada::load(&gpu(), &checkpoint, &config, None, &|_| Ok(())).unwrap()
+    };
+    assert_eq!(forward_states(&load(0), &ids), forward_states(&load(u64::MAX), &ids));
+}
+
 fn rms_norm<'a>(row: &'a [f32], weight: &'a [f32]) -> impl Iterator<Item = f32> + 'a {
     let mean = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / row.len() as f64;
     let scale = 1.0 / (mean + 1e-5).sqrt();

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::bench::Runner;
 use crate::bench::check;
 use crate::bench::peak::Peaks;
 use crate::bench::report::{Row, Skipped};
-use crate::bench::{Runner, clock};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::ops::cases::{Case, cases, shapes};
+use crate::system;
 
 /// What to measure and for how long.
 #[derive(Debug, Clone)]
@@ -209,7 +210,7 @@ impl Found<'_> {
         let (selection, bytes) = (self.selection, planned.case.byte_len());
         // Operands are made in main memory, in f32 and as stored; on a software adapter they also stay there.
         let needed = bytes * if gpu.caps().is_software() { 4 } else { 3 };
-        if let Some(available) = clock::available_bytes().filter(|available| needed > *available) {
+        if let Some(available) = system::available_bytes().filter(|available| needed > *available) {
             return Some(format!(
                 "needs about {:.1} GB of main memory to prepare, {:.1} GB are available",
                 needed as f64 / 1e9,

@@ -6,9 +6,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::bench::clock;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::system;
 
 /// Bytes of one read, as `cat` takes them or more.
 const READ_BYTES: usize = 1 << 20;
@@ -23,7 +23,7 @@ pub fn files(checkpoint: &Checkpoint) -> Vec<PathBuf> {
 pub fn forget(files: &[PathBuf]) -> Result<bool> {
     let mut done = true;
     for file in files {
-        done &= clock::forget_file(file)?;
+        done &= system::forget_file(file)?;
     }
     Ok(done)
 }
@@ -63,12 +63,12 @@ pub struct Loaded {
 
 /// Times `load` and watches memory. Where a new peak cannot be started, the peak is that of the whole process.
 pub fn measure<T>(load: impl FnOnce() -> Result<T>) -> Result<(T, Loaded)> {
-    clock::reset_peak();
-    let before = clock::resident_bytes();
-    let (cpu, start) = (clock::cpu_seconds(), Instant::now());
+    system::reset_peak();
+    let before = system::resident_bytes();
+    let (cpu, start) = (system::cpu_seconds(), Instant::now());
     let value = load()?;
     let seconds = start.elapsed().as_secs_f64();
-    let cpu = cpu.zip(clock::cpu_seconds()).map(|(before, after)| after - before);
-    let peak_resident = clock::resident_bytes().map(|(_, peak)| peak);
+    let cpu = cpu.zip(system::cpu_seconds()).map(|(before, after)| after - before);
+    let peak_resident = system::resident_bytes().map(|(_, peak)| peak);
     Ok((value, Loaded { seconds, cpu, peak_resident, resident_before: before.map(|(now, _)| now) }))
 }

@@ -5,7 +5,6 @@
 //! other clocks stand beside it. [`peak`] measures what the adapter can do at best, so that rates are shares.
 
 mod check;
-pub mod clock;
 pub mod decode;
 pub mod kernels;
 pub mod load;
@@ -21,6 +20,7 @@ use crate::gpu::Gpu;
 use crate::gpu::plan::{Cost, Plan};
 use crate::gpu::timing::Timestamps;
 use crate::ops::cases::{Case, Prepared};
+use crate::system;
 
 /// Replays that carry timestamps, at most.
 const MAX_TIMED: usize = 64;
@@ -57,7 +57,7 @@ pub enum Clock {
 impl Clock {
     /// The clock for a device.
     pub fn of(gpu: &Gpu) -> Clock {
-        if gpu.caps().is_software() && clock::cpu_seconds().is_some() {
+        if gpu.caps().is_software() && system::cpu_seconds().is_some() {
             Clock::Cpu
         } else if gpu.caps().has_timestamps() {
             Clock::Device
@@ -154,7 +154,7 @@ impl Timer {
     pub fn sample(&self, plan: &Plan, n: u32) -> Result<Sample> {
         let n = n.max(1);
         let timed = (n as usize).min(MAX_TIMED);
-        let cpu = clock::cpu_seconds();
+        let cpu = system::cpu_seconds();
         let start = Instant::now();
         for i in 0..n as usize {
             match &self.timestamps {
@@ -169,7 +169,7 @@ impl Timer {
         }
         self.gpu.wait()?;
         let wall = start.elapsed().as_secs_f64() / f64::from(n);
-        let cpu = cpu.zip(clock::cpu_seconds()).map(|(before, after)| (after - before) / f64::from(n));
+        let cpu = cpu.zip(system::cpu_seconds()).map(|(before, after)| (after - before) / f64::from(n));
         let device = match &self.timestamps {
             Some(timestamps) if plan.is_one_submit() => {
                 Some(timestamps.seconds(&self.gpu, timed)?.iter().sum::<f64>() / timed as f64)

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::bench::{Clock, Timer, clock, median};
+use crate::bench::{Clock, Timer, median};
 use crate::error::Result;
 use crate::gpu::plan::PlanBuilder;
 use crate::gpu::{DType, Gpu, Tensor};
 use crate::ops::peak::{PEAK_MULTIPLY, peak_copy, peak_multiply};
+use crate::system;
 
 /// Bytes of each of the two buffers copied, at most: beyond the caches of most adapters.
 const COPY_BYTES: u64 = 128 << 20;
@@ -85,7 +86,7 @@ fn copy_buffer(gpu: &Gpu, (from, to): (&Tensor, &Tensor), budget: Duration) -> R
     let start = Instant::now();
     let mut rates = Vec::new();
     while rates.len() < 3 || start.elapsed() < budget {
-        let (cpu, at) = (clock::cpu_seconds(), Instant::now());
+        let (cpu, at) = (system::cpu_seconds(), Instant::now());
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         for _ in 0..COPIES {
             encoder.copy_buffer_to_buffer(from.buffer(), 0, to.buffer(), 0, from.byte_len());
@@ -93,7 +94,7 @@ fn copy_buffer(gpu: &Gpu, (from, to): (&Tensor, &Tensor), budget: Duration) -> R
         gpu.submit(encoder);
         gpu.wait()?;
         let wall = at.elapsed().as_secs_f64();
-        let seconds = match (Clock::of(gpu), cpu.zip(clock::cpu_seconds())) {
+        let seconds = match (Clock::of(gpu), cpu.zip(system::cpu_seconds())) {
             (Clock::Cpu, Some((before, after))) => after - before,
             _ => wall,
         };

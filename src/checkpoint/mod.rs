@@ -6,6 +6,7 @@
 //! handed out has been checked against its file, so that later calls can neither panic nor read past
 //! the end, whatever the file says about itself.
 
+mod direct;
 mod folder;
 mod narrow;
 mod pickle;
@@ -25,6 +26,9 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::quant::QuantFormat;
+use crate::system;
+pub use direct::Blocks;
+use direct::DirectFile;
 use folder::{Bytes, Folder};
 pub use narrow::Narrow;
 pub use stored::{StoredDtype, StoredTensor};
@@ -42,6 +46,8 @@ pub struct Checkpoint {
     dir: PathBuf,
     shards: Vec<Shard>,
     entries: BTreeMap<String, Entry>,
+    /// Found when first asked for.
+    outgrows_memory: OnceLock<bool>,
 }
 
 impl fmt::Debug for Checkpoint {
@@ -53,6 +59,8 @@ impl fmt::Debug for Checkpoint {
 struct Shard {
     path: PathBuf,
     bytes: Bytes,
+    /// Opened when first asked for.
+    direct: OnceLock<Option<DirectFile>>,
 }
 
 struct Entry {
@@ -122,7 +130,12 @@ impl Checkpoint {
             }
             return Err(weights(dir, reason));
         };
-        let mut this = Checkpoint { dir: dir.to_path_buf(), shards: vec![], entries: BTreeMap::new() };
+        let mut this = Checkpoint {
+            dir: dir.to_path_buf(),
+            shards: vec![],
+            entries: BTreeMap::new(),
+            outgrows_memory: OnceLock::new(),
+        };
         if !first.ends_with(".json") {
             this.add_shard(folder, first)?;
             return Ok(this);
@@ -181,7 +194,7 @@ impl Checkpoint {
                 }
             }
         }
-        self.shards.push(Shard { path, bytes });
+        self.shards.push(Shard { path, bytes, direct: OnceLock::new() });
         Ok(())
     }
 
@@ -265,7 +278,7 @@ impl Checkpoint {
         let Some((name, Entry { shard, tensor, .. })) = self.entries.get_key_value(name) else {
             return Err(self.missing(name));
         };
-        let Shard { path: file, bytes } = &self.shards[*shard];
+        let Shard { path: file, bytes, .. } = &self.shards[*shard];
         let dtype = match &tensor.kind {
             Kind::Accepted(dtype) => *dtype,
             Kind::Other(found) => {
@@ -310,6 +323,38 @@ impl Checkpoint {
     pub fn expect(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>> {
         self.check(name, shape)?;
         self.get(name)
+    }
+
+    /// True if main memory could not hold `copies` of the files: then the page cache cannot keep them for the next
+    /// time. Answered once, before much of it is loaded; false where the system does not say.
+    pub fn outgrows_memory(&self, copies: u64) -> bool {
+        let bytes: usize = self.shards.iter().map(|shard| shard.bytes.as_ref().len()).sum();
+        let is_larger = |available| copies.saturating_mul(bytes as u64) > available;
+        *self.outgrows_memory.get_or_init(|| system::available_bytes().is_some_and(is_larger))
+    }
+
+    /// Hands bytes `range` of a tensor to `take`, in order; all chunks but the last are whole words of 4 bytes. With
+    /// `past_cache` they are read into that memory, past the system's page cache, if there is such a way.
+    ///
+    /// # Errors
+    /// `take`'s, and [`Error::Io`] if the file cannot be read.
+    pub fn chunks(
+        &self,
+        tensor: &StoredTensor<'_>,
+        range: Range<usize>,
+        past_cache: Option<&mut Blocks>,
+        take: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let entry = self.entries.get(tensor.name);
+        if let (Some(blocks), Some(Entry { shard, tensor: Found { place: Place::Range(place), .. }, .. })) =
+            (past_cache, entry)
+            && let Shard { path, direct, .. } = &self.shards[*shard]
+            && let Some(file) = direct.get_or_init(|| DirectFile::open(path))
+        {
+            let place = place.start + range.start..place.start + range.end;
+            return file.chunks(path, place, blocks, take);
+        }
+        take(&tensor.bytes[range])
     }
 
     /// Tells the system that a tensor's part of the file is not needed in memory any more, so that reading

@@ -4,23 +4,30 @@
 //! wgpu, as its interface for hosts allows, the memory can be had untouched, in large pages where the system offers
 //! them, so that each is touched once, by the bytes that belong there.
 
+use crate::error::Result;
+use crate::gpu::memory::Source;
+
 /// A buffer of `size` bytes with `pieces` from its start on and zeros behind; `None` where the backend is not Vulkan,
 /// if the pieces are longer, or if the driver has no memory left. The ordinary way then serves, or says what is wrong.
+///
+/// Errors: those of the pieces.
 #[cfg(any(target_os = "linux", target_os = "windows", target_os = "android"))]
 pub(super) fn filled_buffer(
     device: &wgpu::Device,
     label: &str,
     size: u64,
     usage: wgpu::BufferUsages,
-    pieces: &[&[u8]],
-) -> Option<wgpu::Buffer> {
+    pieces: &[impl Source],
+) -> Result<Option<wgpu::Buffer>> {
     use wgpu::BufferUses as Uses;
     use wgpu::hal::{self, Device as _, api::Vulkan};
 
-    let used: usize = pieces.iter().map(|piece| piece.len()).sum();
-    let unused = (size as usize).checked_sub(used).filter(|_| size > 0)?;
+    let used: usize = pieces.iter().map(Source::byte_len).sum();
+    if size == 0 || used > size as usize {
+        return Ok(None);
+    }
     // SAFETY: the device is used for this one buffer, and not kept.
-    let raw = unsafe { device.as_hal::<Vulkan>() }?;
+    let Some(raw) = (unsafe { device.as_hal::<Vulkan>() }) else { return Ok(None) };
     let storage = Uses::STORAGE_READ_ONLY | Uses::STORAGE_READ_WRITE;
     let descriptor = hal::BufferDescriptor {
         label: Some(label),
@@ -29,32 +36,52 @@ pub(super) fn filled_buffer(
         memory_flags: hal::MemoryFlags::empty(),
     };
     // SAFETY: the size is not 0, the uses are those of an ordinary storage buffer.
-    let buffer = unsafe { raw.create_buffer(&descriptor) }.ok()?;
+    let Ok(buffer) = (unsafe { raw.create_buffer(&descriptor) }) else { return Ok(None) };
     // SAFETY: the buffer is new, of this device, made for mapping, and as long as the range.
     let Ok(mapping) = (unsafe { raw.map_buffer(&buffer, 0..size) }) else {
         // SAFETY: nothing else knows the buffer.
         unsafe { raw.destroy_buffer(buffer) };
-        return None;
+        return Ok(None);
     };
     prefer_large_pages(mapping.ptr.as_ptr(), size as usize);
-    let mut to = mapping.ptr.as_ptr();
-    // SAFETY: the mapping is `size` bytes long, which hold all pieces and the zeros; the buffer is new, so nothing else
-    // reads or writes them.
+    // SAFETY: the mapping is `size` bytes long, of memory from the system, where every byte has a value; the buffer is
+    // new, so nothing else reads or writes them.
+    let filled = fill(unsafe { std::slice::from_raw_parts_mut(mapping.ptr.as_ptr(), size as usize) }, pieces);
+    // SAFETY: the range is the mapped one, and what was mapped is not used any more.
     unsafe {
-        for piece in pieces {
-            std::ptr::copy_nonoverlapping(piece.as_ptr(), to, piece.len());
-            to = to.add(piece.len());
-        }
-        std::ptr::write_bytes(to, 0, unused);
         if !mapping.is_coherent {
             raw.flush_mapped_ranges(&buffer, std::iter::once(0..size));
         }
         raw.unmap_buffer(&buffer);
     }
+    if let Err(error) = filled {
+        // SAFETY: nothing else knows the buffer.
+        unsafe { raw.destroy_buffer(buffer) };
+        return Err(error);
+    }
     drop(raw);
     let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
     // SAFETY: made by this device, as the descriptor says, and every byte written.
-    Some(unsafe { device.create_buffer_from_hal::<Vulkan>(buffer, &descriptor) })
+    Ok(Some(unsafe { device.create_buffer_from_hal::<Vulkan>(buffer, &descriptor) }))
+}
+
+/// The pieces from the start of `memory` on, and zeros behind. What does not fit is left out.
+#[cfg(any(target_os = "linux", target_os = "windows", target_os = "android"))]
+fn fill(memory: &mut [u8], pieces: &[impl Source]) -> Result<()> {
+    let mut at = 0;
+    for piece in pieces {
+        piece.chunks(&mut |chunk| {
+            if let Some(to) = memory.get_mut(at..at + chunk.len()) {
+                to.copy_from_slice(chunk);
+            }
+            at += chunk.len();
+            Ok(())
+        })?;
+    }
+    if let Some(rest) = memory.get_mut(at..) {
+        rest.fill(0);
+    }
+    Ok(())
 }
 
 /// There is no Vulkan here.
@@ -64,9 +91,9 @@ pub(super) fn filled_buffer(
     _: &str,
     _: u64,
     _: wgpu::BufferUsages,
-    _: &[&[u8]],
-) -> Option<wgpu::Buffer> {
-    None
+    _: &[impl Source],
+) -> Result<Option<wgpu::Buffer>> {
+    Ok(None)
 }
 
 /// Advice only: without it, or where it is not followed, the system takes small pages.

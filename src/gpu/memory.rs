@@ -189,6 +189,17 @@ impl Gpu {
 /// The result of a map, once it is there.
 pub(crate) type PendingMap = std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>;
 
+/// Bytes on their way to the device.
+pub(crate) trait Source {
+    /// How many.
+    fn byte_len(&self) -> usize;
+
+    /// Hands them to `take`, in order; all chunks but the last are whole words of 4 bytes.
+    ///
+    /// Errors: `take`'s, and those of where they come from.
+    fn chunks(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
+}
+
 /// One staging buffer of an [`Upload`].
 struct Slot {
     buffer: wgpu::Buffer,
@@ -216,18 +227,18 @@ impl<'a> Upload<'a> {
 
     /// A new tensor that holds `pieces`, one after the other, row-major. All but the last are whole words.
     ///
-    /// Errors: those of [`Gpu::tensor`], or more bytes than the shape has.
+    /// Errors: those of [`Gpu::tensor`] and of the pieces, or more bytes than the shape has.
     pub(crate) fn tensor(
         &mut self,
         name: &str,
         dtype: DType,
         shape: &[usize],
-        pieces: &[&[u8]],
+        pieces: &[impl Source],
     ) -> Result<Tensor> {
         if self.gpu.caps().is_software() {
             let size = self.gpu.size_of_tensor(name, dtype, shape)?;
             let label = format!("diffa.{name}");
-            if let Some(buffer) = filled_buffer(self.gpu.device(), &label, size, USAGE, pieces) {
+            if let Some(buffer) = filled_buffer(self.gpu.device(), &label, size, USAGE, pieces)? {
                 Counters::add(&self.gpu.counters().buffers, 1);
                 Counters::add(&self.gpu.counters().buffer_bytes, size);
                 return Ok(Tensor { name: name.into(), dtype, shape: shape.to_vec(), buffer });
@@ -236,8 +247,11 @@ impl<'a> Upload<'a> {
         let tensor = self.gpu.tensor(name, dtype, shape)?;
         let mut at = 0;
         for piece in pieces {
-            self.write(&tensor, at, piece)?;
-            at += piece.len();
+            piece.chunks(&mut |chunk| {
+                self.write(&tensor, at, chunk)?;
+                at += chunk.len();
+                Ok(())
+            })?;
         }
         Ok(tensor)
     }
@@ -287,7 +301,9 @@ impl<'a> Upload<'a> {
         self.next = (at + 1) % SLOTS;
         if self.slots.get(at).is_none_or(|slot| slot.buffer.size() < bytes) {
             let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
-            let slot = Slot { buffer: self.gpu.buffer("upload", bytes, usage, true)?, busy: None };
+            // Chunks of one source differ by less than half.
+            let size = bytes.next_power_of_two();
+            let slot = Slot { buffer: self.gpu.buffer("upload", size, usage, true)?, busy: None };
             self.slots.truncate(at);
             self.slots.push(slot);
         }

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::checkpoint::{Checkpoint, Narrow, StoredDtype, StoredTensor};
+use crate::checkpoint::{Blocks, Checkpoint, Narrow, StoredDtype, StoredTensor};
 use crate::error::{Error, Result};
-use crate::gpu::memory::Upload;
+use crate::gpu::memory::{Source, Upload};
 use crate::gpu::{DType, Gpu, Matrix, Slab, Tensor};
 use crate::ops::norm::LayerNormWeights;
 use crate::quant::QuantFormat;
@@ -29,13 +30,18 @@ pub struct WeightReader<'a> {
     progress: LoadProgress<'a>,
     quantize: Option<QuantFormat>,
     upload: Rc<RefCell<Upload<'a>>>,
+    /// Memory for files that are read past the page cache, if that is how they are read.
+    blocks: Option<Rc<RefCell<Blocks>>>,
 }
 
 impl<'a> WeightReader<'a> {
     /// A cursor at `prefix` (empty, or ending in a dot).
     pub fn new(gpu: &'a Gpu, checkpoint: &'a Checkpoint, prefix: &str, progress: LoadProgress<'a>) -> Self {
         let upload = Rc::new(RefCell::new(Upload::new(gpu)));
-        WeightReader { gpu, checkpoint, prefix: prefix.into(), progress, quantize: None, upload }
+        // A software adapter's copy is in main memory, too.
+        let copies = if gpu.caps().is_software() { 2 } else { 1 };
+        let blocks = (!gpu.is_sketch() && checkpoint.outgrows_memory(copies)).then(Default::default);
+        WeightReader { gpu, checkpoint, prefix: prefix.into(), progress, quantize: None, upload, blocks }
     }
 
     /// The device that tensors go to.
@@ -131,10 +137,12 @@ impl<'a> WeightReader<'a> {
         let stored = names.iter().map(|name| self.checkpoint.get(name)).collect::<Result<Vec<_>>>()?;
         for (first_row, n) in ranges {
             let pieces = rows_of(&stored, cols, first_row, first_row + n);
-            let converted = pieces.iter().map(|piece| piece.converted(to)).collect::<Vec<_>>();
-            let bytes = pieces.iter().zip(&converted).map(|(piece, c)| c.as_deref().unwrap_or(piece.bytes));
-            let bytes = bytes.collect::<Vec<_>>();
-            let tensor = self.upload.borrow_mut().tensor(&matrix.name, dtype, &[n, cols], &bytes)?;
+            let sources = pieces.iter().map(|piece| match piece.converted(to) {
+                Some(bytes) => Bytes::Converted(bytes),
+                None => Bytes::Stored { checkpoint: self.checkpoint, blocks: self.blocks.as_deref(), piece },
+            });
+            let sources = sources.collect::<Vec<_>>();
+            let tensor = self.upload.borrow_mut().tensor(&matrix.name, dtype, &[n, cols], &sources)?;
             // Slab by slab, so that no more of a 1 GB matrix stays resident in the file map than one slab.
             pieces.iter().try_for_each(|piece| self.done(&piece.tensor()))?;
             matrix.slabs.push(Slab { first_row, tensor });
@@ -253,13 +261,45 @@ fn on_device(dtype: StoredDtype) -> DType {
 struct Piece<'s> {
     stored: &'s StoredTensor<'s>,
     shape: [usize; 2],
-    bytes: &'s [u8],
+    /// Where they lie in it.
+    range: Range<usize>,
+}
+
+/// The rows as the device takes them.
+enum Bytes<'s> {
+    Converted(Vec<u8>),
+    Stored { checkpoint: &'s Checkpoint, blocks: Option<&'s RefCell<Blocks>>, piece: &'s Piece<'s> },
+}
+
+impl Source for Bytes<'_> {
+    fn byte_len(&self) -> usize {
+        match self {
+            Bytes::Converted(bytes) => bytes.len(),
+            Bytes::Stored { piece, .. } => piece.range.len(),
+        }
+    }
+
+    fn chunks(&self, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        match self {
+            Bytes::Converted(bytes) => take(bytes),
+            Bytes::Stored { checkpoint, blocks, piece } => {
+                let mut blocks = blocks.map(RefCell::borrow_mut);
+                checkpoint.chunks(piece.stored, piece.range.clone(), blocks.as_deref_mut(), take)
+            }
+        }
+    }
 }
 
 impl Piece<'_> {
     fn tensor(&self) -> StoredTensor<'_> {
         let StoredTensor { name, dtype, file, .. } = *self.stored;
-        StoredTensor { name, dtype, shape: &self.shape, bytes: Cow::Borrowed(self.bytes), file }
+        StoredTensor {
+            name,
+            dtype,
+            shape: &self.shape,
+            bytes: Cow::Borrowed(&self.stored.bytes[self.range.clone()]),
+            file,
+        }
     }
 
     /// The rows in the type that they have on the device, or `None` if that is how they lie in the file.
@@ -278,11 +318,7 @@ fn rows_of<'s>(stack: &'s [StoredTensor<'_>], cols: usize, first: usize, end: us
         let (rows, row) = (stored.shape[0], stored.dtype.row_bytes(cols));
         let (from, to) = (first.clamp(at, at + rows) - at, end.clamp(at, at + rows) - at);
         if from < to {
-            pieces.push(Piece {
-                stored,
-                shape: [to - from, cols],
-                bytes: &stored.bytes[from * row..to * row],
-            });
+            pieces.push(Piece { stored, shape: [to - from, cols], range: from * row..to * row });
         }
         at += rows;
     }

@@ -7,19 +7,19 @@ use crate::error::{Error, Result};
 
 /// Seconds of user and system time of all threads so far.
 #[cfg(unix)]
-pub fn cpu_seconds() -> Option<f64> {
+pub(crate) fn cpu_seconds() -> Option<f64> {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Some(now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9)
 }
 
 /// Seconds of user and system time of all threads so far.
 #[cfg(not(unix))]
-pub fn cpu_seconds() -> Option<f64> {
+pub(crate) fn cpu_seconds() -> Option<f64> {
     None
 }
 
 /// Resident memory now and its peak, in bytes. Linux only.
-pub fn resident_bytes() -> Option<(u64, u64)> {
+pub(crate) fn resident_bytes() -> Option<(u64, u64)> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kib = |name: &str| -> Option<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -29,14 +29,14 @@ pub fn resident_bytes() -> Option<(u64, u64)> {
 }
 
 /// Bytes of main memory that programs could still take. Linux only.
-pub fn available_bytes() -> Option<u64> {
+pub(crate) fn available_bytes() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(1024 * line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()?)
 }
 
 /// Starts a new peak of resident memory; false where that is not allowed.
-pub fn reset_peak() -> bool {
+pub(crate) fn reset_peak() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
@@ -44,7 +44,7 @@ pub fn reset_peak() -> bool {
 /// there is no such advice.
 ///
 /// Errors: [`Error::Io`] if the file cannot be opened.
-pub fn forget_file(path: &Path) -> Result<bool> {
+pub(crate) fn forget_file(path: &Path) -> Result<bool> {
     let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     return Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).is_ok());
