@@ -1,4 +1,4 @@
-//! What the operating system knows about this process: CPU time, peak memory, and the cache of files. `None`,
+//! What the operating system knows: CPU time and memory of this process, memory that is left, the cache of files. `None`,
 //! or nothing done, where it cannot be asked.
 
 use std::path::Path;

@@ -247,9 +247,11 @@ fn large() -> (TempDir, Checkpoint) {
 fn can_read_directly(file: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
-        use std::os::unix::fs::OpenOptionsExt;
+        use std::os::unix::fs::{FileExt, OpenOptionsExt};
         let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
-        fs::File::options().read(true).custom_flags(flags).open(file).is_ok()
+        let mut page = memmap2::MmapMut::map_anon(4096).unwrap();
+        let opened = fs::File::options().read(true).custom_flags(flags).open(file);
+        opened.and_then(|file| file.read_at(&mut page, 0)).is_ok()
     }
     #[cfg(not(target_os = "linux"))]
     {

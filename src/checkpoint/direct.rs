@@ -42,11 +42,14 @@ impl Blocks {
 pub(super) struct DirectFile(File);
 
 impl DirectFile {
-    /// `None` where the system or the file system has no such reads.
+    /// The same file, opened once more; `None` where the system or the file system has no such reads.
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    pub(super) fn open(path: &Path) -> Option<DirectFile> {
+    pub(super) fn of(file: &File) -> Option<DirectFile> {
+        use std::os::fd::AsRawFd;
         use std::os::unix::fs::OpenOptionsExt;
         let flags = i32::try_from(rustix::fs::OFlags::DIRECT.bits()).ok()?;
+        // By number: its name may be that of another file by now.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let file = DirectFile(File::options().read(true).custom_flags(flags).open(path).ok()?);
         // Some file systems take the flag and refuse the reads.
         file.read_at(&mut Blocks::default().memory().ok()?[..BLOCK], 0).ok()?;
@@ -54,7 +57,7 @@ impl DirectFile {
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(super) fn open(_: &Path) -> Option<DirectFile> {
+    pub(super) fn of(_: &File) -> Option<DirectFile> {
         None
     }
 
@@ -65,10 +68,11 @@ impl DirectFile {
 
     #[cfg(not(unix))]
     fn read_at(&self, _: &mut [u8], _: usize) -> io::Result<usize> {
+        let _ = &self.0;
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Hands the bytes of `range` to `take`, in order; all chunks but the last are whole words of 4 bytes.
+    /// Hands the bytes of `range` to `take`, in order; `path` is for messages; all chunks but the last are whole words of 4 bytes.
     ///
     /// Errors: `take`'s, and those of reading; that the file has become shorter is one of them.
     pub(super) fn chunks(

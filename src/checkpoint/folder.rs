@@ -54,7 +54,7 @@ impl Folder<'_> {
                 // program could change or cut the file while it is mapped; weight files are not written while
                 // in use, and the values read are plain numbers for which every bit pattern is valid.
                 let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io("map", &path))?;
-                Bytes(Arc::new(Memory::Mapped(map)))
+                Bytes(Arc::new(Memory::Mapped(map, file)))
             }
             Folder::Static(files, _) => match files.iter().find(|(n, _)| *n == name) {
                 Some((_, [])) => return Err(weights(&path, "is empty (0 bytes)")),
@@ -77,23 +77,32 @@ impl Folder<'_> {
 pub(super) struct Bytes(Arc<Memory>);
 
 enum Memory {
-    Mapped(memmap2::Mmap),
+    /// With the file, which may have another name or none by now.
+    Mapped(memmap2::Mmap, File),
     Static(&'static [u8]),
 }
 
 impl AsRef<[u8]> for Bytes {
     fn as_ref(&self) -> &[u8] {
         match &*self.0 {
-            Memory::Mapped(map) => map,
+            Memory::Mapped(map, _) => map,
             Memory::Static(bytes) => bytes,
         }
     }
 }
 
 impl Bytes {
+    /// The file that they are mapped from.
+    pub(super) fn file(&self) -> Option<&File> {
+        match &*self.0 {
+            Memory::Mapped(_, file) => Some(file),
+            Memory::Static(_) => None,
+        }
+    }
+
     pub(super) fn release(&self, range: &Range<usize>) {
         #[cfg(unix)]
-        if let Memory::Mapped(map) = &*self.0
+        if let Memory::Mapped(map, _) = &*self.0
             && !range.is_empty()
         {
             // SAFETY: the map is read-only and backed by a file, so dropping its pages loses nothing: the

@@ -326,7 +326,7 @@ impl Checkpoint {
     }
 
     /// True if main memory could not hold `copies` of the files: then the page cache cannot keep them for the next
-    /// time. Answered once, before much of it is loaded; false where the system does not say.
+    /// time. The first call decides for all readers, before much is loaded; false where the system does not say.
     pub fn outgrows_memory(&self, copies: u64) -> bool {
         let bytes: usize = self.shards.iter().map(|shard| shard.bytes.as_ref().len()).sum();
         let is_larger = |available| copies.saturating_mul(bytes as u64) > available;
@@ -345,16 +345,18 @@ impl Checkpoint {
         past_cache: Option<&mut Blocks>,
         take: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
+        // A range that the tensor does not have fails here, whichever way it would be read.
+        let mapped = &tensor.bytes[range.clone()];
         let entry = self.entries.get(tensor.name);
         if let (Some(blocks), Some(Entry { shard, tensor: Found { place: Place::Range(place), .. }, .. })) =
             (past_cache, entry)
-            && let Shard { path, direct, .. } = &self.shards[*shard]
-            && let Some(file) = direct.get_or_init(|| DirectFile::open(path))
+            && let Shard { path, bytes, direct } = &self.shards[*shard]
+            && let Some(file) = direct.get_or_init(|| bytes.file().and_then(DirectFile::of))
         {
             let place = place.start + range.start..place.start + range.end;
             return file.chunks(path, place, blocks, take);
         }
-        take(&tensor.bytes[range])
+        take(mapped)
     }
 
     /// Tells the system that a tensor's part of the file is not needed in memory any more, so that reading

@@ -106,6 +106,11 @@ impl Caps {
         self.info.device_type == wgpu::DeviceType::Cpu
     }
 
+    /// True if what is on the adapter is in the machine's main memory.
+    pub fn is_in_main_memory(&self) -> bool {
+        matches!(self.info.device_type, wgpu::DeviceType::Cpu | wgpu::DeviceType::IntegratedGpu)
+    }
+
     /// The largest buffer that can be created and bound as one storage binding, in bytes.
     pub fn max_slab_bytes(&self) -> u64 {
         self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)

@@ -78,6 +78,11 @@ fn fill(memory: &mut [u8], pieces: &[impl Source]) -> Result<()> {
             Ok(())
         })?;
     }
+    debug_assert_eq!(
+        at,
+        pieces.iter().map(Source::byte_len).sum::<usize>(),
+        "bytes that the pieces promised"
+    );
     if let Some(rest) = memory.get_mut(at..) {
         rest.fill(0);
     }

@@ -301,7 +301,7 @@ impl<'a> Upload<'a> {
         self.next = (at + 1) % SLOTS;
         if self.slots.get(at).is_none_or(|slot| slot.buffer.size() < bytes) {
             let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
-            // Chunks of one source differ by less than half.
+            // Rounded up, so that a chunk that is a little longer needs no new buffer.
             let size = bytes.next_power_of_two();
             let slot = Slot { buffer: self.gpu.buffer("upload", size, usage, true)?, busy: None };
             self.slots.truncate(at);

@@ -38,8 +38,8 @@ impl<'a> WeightReader<'a> {
     /// A cursor at `prefix` (empty, or ending in a dot).
     pub fn new(gpu: &'a Gpu, checkpoint: &'a Checkpoint, prefix: &str, progress: LoadProgress<'a>) -> Self {
         let upload = Rc::new(RefCell::new(Upload::new(gpu)));
-        // A software adapter's copy is in main memory, too.
-        let copies = if gpu.caps().is_software() { 2 } else { 1 };
+        // A copy in main memory stays there beside the files.
+        let copies = if gpu.caps().is_in_main_memory() { 2 } else { 1 };
         let blocks = (!gpu.is_sketch() && checkpoint.outgrows_memory(copies)).then(Default::default);
         WeightReader { gpu, checkpoint, prefix: prefix.into(), progress, quantize: None, upload, blocks }
     }

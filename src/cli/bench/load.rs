@@ -17,7 +17,8 @@ use crate::cli::terminal::Terminal;
 
 pub(super) const HELP: &str = "\
 The same files are first read from end to end, as by `cat FILES > /dev/null`, then loaded; `share` is the load's rate \
-over the reading's. Without --cold the files are read once before, so that both find them in memory. Peak memory is \
+over the reading's. Without --cold the files are read once before, so that both find them in memory; but a checkpoint that main memory \
+cannot keep beside what is loaded is read from the disk in any case (Linux). Peak memory is \
 what the process held at most (Linux); on a software adapter that holds the weights too.
 
 Examples:
