@@ -1,10 +1,9 @@
-//! How long a decode takes and how much work it is; the figures behind `diffa bench decode`. Steps are waited for one by
-//! one, to tell full forwards from cached ones; an answer's own loop queues the next before it waits.
+//! How long a decode takes and how much work it is; the figures behind `diffa bench decode`.
 
 use std::time::{Duration, Instant};
 
 use crate::decode::{Cache, DecodeOptions, Prompt, Rule, Session};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::llada::Llada;
 
@@ -56,22 +55,27 @@ pub fn measure(
     // Drivers compile a kernel when it is first dispatched; that belongs to loading.
     Session::new(gpu, llada, &[prompt], options)?.advance(2)?;
     let mut session = Session::new(gpu, llada, &[prompt], options)?;
-    let start = Instant::now();
     let (mut full, mut cached) = (Kind::default(), Kind::default());
-    let mut tokens = 0;
-    while !session.is_done() && (start.elapsed() < budget || full.steps < 2) {
-        let (rows, flops) = (session.rows_computed(), session.flops());
-        let at = Instant::now();
-        let reports = session.advance(1)?;
-        let is_first = reports.first().is_none_or(|report| report.step == 0);
-        let kind = if options.cache == Cache::None || is_first { &mut full } else { &mut cached };
+    let (mut tokens, mut extrapolated) = (0, false);
+    let start = Instant::now();
+    let (mut at, mut rows, mut flops) = (start, 0, 0);
+    // The loop of an answer, which queues a forward before it waits for the one before: a step lasts from report to report.
+    let ran = session.run(|session, report| {
+        let is_full = options.cache == Cache::None || report.step == 0;
+        let kind = if is_full { &mut full } else { &mut cached };
+        let now = Instant::now();
         kind.steps += 1;
-        kind.seconds += at.elapsed().as_secs_f64();
+        kind.seconds += (now - at).as_secs_f64();
         kind.rows += session.rows_computed() - rows;
         kind.flops += session.flops() - flops;
-        tokens += reports.iter().map(|report| report.commits.len()).sum::<usize>();
+        (at, rows, flops) = (now, session.rows_computed(), session.flops());
+        tokens += report.commits.len();
+        extrapolated = !session.is_done() && start.elapsed() >= budget && full.steps >= 2;
+        if extrapolated { Err(Error::Interrupted) } else { Ok(()) }
+    });
+    if !extrapolated {
+        ran?;
     }
-    let extrapolated = !session.is_done();
     let (mut n_full, mut n_cached) = (full.steps, cached.steps);
     if extrapolated && options.rule == Rule::Quota {
         n_full = if options.cache == Cache::None { options.steps } else { options.n_blocks() };
