@@ -102,3 +102,33 @@ impl DirectFile {
         Ok(())
     }
 }
+
+// The reads themselves need no disk that is read directly: any file serves.
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_come_whole_and_a_shorter_file_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let content: Vec<u8> = (0..2 * READ_BYTES + 4099).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let file = DirectFile(File::open(&path).unwrap());
+        let mut blocks = Blocks::default();
+        for range in [0..0, 5..6, 1..BLOCK + 2, 4..content.len() - 3, READ_BYTES - 1..content.len()] {
+            let mut chunks: Vec<Vec<u8>> = Vec::new();
+            let mut take = |chunk: &[u8]| {
+                chunks.push(chunk.to_vec());
+                Ok(())
+            };
+            file.chunks(&path, range.clone(), &mut blocks, &mut take).unwrap();
+            assert!(chunks.concat() == content[range.clone()], "{range:?}");
+            assert!(chunks.iter().rev().skip(1).all(|chunk| chunk.len() % 4 == 0), "{range:?}");
+        }
+        File::options().write(true).open(&path).unwrap().set_len(READ_BYTES as u64 + 1).unwrap();
+        let error =
+            file.chunks(&path, 0..content.len(), &mut blocks, &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains(&path.display().to_string()) && error.contains("end of file"), "{error}");
+    }
+}

@@ -46,8 +46,8 @@ pub struct Checkpoint {
     dir: PathBuf,
     shards: Vec<Shard>,
     entries: BTreeMap<String, Entry>,
-    /// Found when first asked for.
-    outgrows_memory: OnceLock<bool>,
+    /// Whether its files are read past the page cache; `None`: if memory could not keep them.
+    past_cache: Option<bool>,
 }
 
 impl fmt::Debug for Checkpoint {
@@ -130,12 +130,8 @@ impl Checkpoint {
             }
             return Err(weights(dir, reason));
         };
-        let mut this = Checkpoint {
-            dir: dir.to_path_buf(),
-            shards: vec![],
-            entries: BTreeMap::new(),
-            outgrows_memory: OnceLock::new(),
-        };
+        let mut this =
+            Checkpoint { dir: dir.to_path_buf(), shards: vec![], entries: BTreeMap::new(), past_cache: None };
         if !first.ends_with(".json") {
             this.add_shard(folder, first)?;
             return Ok(this);
@@ -325,12 +321,18 @@ impl Checkpoint {
         self.get(name)
     }
 
-    /// True if main memory could not hold `copies` of the files: then the page cache cannot keep them for the next
-    /// time. The first call decides for all readers, before much is loaded; false where the system does not say.
-    pub fn outgrows_memory(&self, copies: u64) -> bool {
+    /// Has its files read past the page cache always, or never, whatever the memory.
+    pub fn read_past_cache(self, always: bool) -> Checkpoint {
+        Checkpoint { past_cache: Some(always), ..self }
+    }
+
+    /// True if the files should be read past the page cache: if main memory could not hold `copies` of them, so that the
+    /// cache cannot keep them for the next time. To be asked before a load takes memory; false where the system does
+    /// not say.
+    pub(crate) fn is_read_past_cache(&self, copies: u64) -> bool {
         let bytes: usize = self.shards.iter().map(|shard| shard.bytes.as_ref().len()).sum();
         let is_larger = |available| copies.saturating_mul(bytes as u64) > available;
-        *self.outgrows_memory.get_or_init(|| system::available_bytes().is_some_and(is_larger))
+        self.past_cache.unwrap_or_else(|| system::available_bytes().is_some_and(is_larger))
     }
 
     /// Hands bytes `range` of a tensor to `take`, in order; all chunks but the last are whole words of 4 bytes. With

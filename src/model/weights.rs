@@ -37,10 +37,21 @@ pub struct WeightReader<'a> {
 impl<'a> WeightReader<'a> {
     /// A cursor at `prefix` (empty, or ending in a dot).
     pub fn new(gpu: &'a Gpu, checkpoint: &'a Checkpoint, prefix: &str, progress: LoadProgress<'a>) -> Self {
-        let upload = Rc::new(RefCell::new(Upload::new(gpu)));
         // A copy in main memory stays there beside the files.
         let copies = if gpu.caps().is_in_main_memory() { 2 } else { 1 };
-        let blocks = (!gpu.is_sketch() && checkpoint.outgrows_memory(copies)).then(Default::default);
+        let past_cache = !gpu.is_sketch() && checkpoint.is_read_past_cache(copies);
+        WeightReader::reading(gpu, checkpoint, prefix, progress, past_cache)
+    }
+
+    fn reading(
+        gpu: &'a Gpu,
+        checkpoint: &'a Checkpoint,
+        prefix: &str,
+        progress: LoadProgress<'a>,
+        past_cache: bool,
+    ) -> Self {
+        let upload = Rc::new(RefCell::new(Upload::new(gpu)));
+        let blocks = past_cache.then(Default::default);
         WeightReader { gpu, checkpoint, prefix: prefix.into(), progress, quantize: None, upload, blocks }
     }
 
@@ -68,9 +79,12 @@ impl<'a> WeightReader<'a> {
         load: impl Fn(&WeightReader<'a>, usize) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
         let WeightReader { gpu, checkpoint, ref prefix, progress, quantize, .. } = *self;
+        // Decided before memory filled up.
+        let past_cache = self.blocks.is_some();
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let run = || {
-            let at = WeightReader::new(gpu, checkpoint, prefix, progress).quantizing(quantize);
+            let at =
+                WeightReader::reading(gpu, checkpoint, prefix, progress, past_cache).quantizing(quantize);
             let mut done = Vec::new();
             while !failed.load(Ordering::Relaxed) {
                 let i = next.fetch_add(1, Ordering::Relaxed);
