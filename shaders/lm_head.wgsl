@@ -3,12 +3,13 @@
 // The logits themselves are never stored. Ties go to the lower id. Rows are the candidate rows of the
 // current block, still-masked ones first; a workgroup without a live row returns at once.
 // Dispatch per slab, or part of one from group0 on: [ceil(slab_rows / (64 NR)), ceil(n_rows / MR), 1]. k must be a multiple of 8.
-// @use head
+// @use head, direct_block
 // @slot weights
 // @slot noise
 
 const MR: u32 = 8u;
 const NR: u32 = 4u;
+const BARRIER: u32 = 0u;
 
 struct Params {
     n_rows: u32, k: u32, vocab: u32,
@@ -27,7 +28,9 @@ struct Params {
 @group(0) @binding(6) var<storage, read>       noise:       array<f32>;         // [n_rows, vocab] or unused
 @group(0) @binding(7) var<storage, read_write> partials:    array<vec4<u32>>;   // [n_rows, n_groups, 2]
 
-var<workgroup> lanes: array<array<Partial, 64>, MR>;
+var<workgroup> lanes: array<array<Partial, 64>, 8>;   // of eight rows, one eight after another
+
+fn activations(i: u32) -> vec4<f32> { return h[i]; }
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -36,48 +39,36 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let id_group = params.group0 + group.x;
     let first_col = id_group * 64u * NR + lane;
     var w_at: array<u32, NR>;
-    for (var c = 0u; c < NR; c++) { w_at[c] = row8(min(first_col + 64u * c, params.slab_rows - 1u), params.k); }
+    for (var c = 0u; c < NR; c++) { // @unroll
+        w_at[c] = row8(min(first_col + 64u * c, params.slab_rows - 1u), params.k);
+    }
     var h_at: array<u32, MR>;
-    for (var r = 0u; r < MR; r++) { h_at[r] = min(row0 + r, params.n_rows - 1u) * (params.k / 4u); }
+    for (var r = 0u; r < MR; r++) { // @unroll
+        h_at[r] = min(row0 + r, params.n_rows - 1u) * (params.k / 4u);
+    }
 
-    var acc: array<array<f32, NR>, MR>;
-    for (var k = 0u; k < k8; k++) {
-        var wk: array<Weights8, NR>;
-        for (var c = 0u; c < NR; c++) { wk[c] = weights8(w_at[c], k, params.k); }
-        for (var r = 0u; r < MR; r++) {
-            let lo = h[h_at[r] + 2u * k];
-            let hi = h[h_at[r] + 2u * k + 1u];
-            for (var c = 0u; c < NR; c++) {
-                var sum = acc[r][c];
-                sum = fma(lo.x, wk[c].lo.x, sum);
-                sum = fma(lo.y, wk[c].lo.y, sum);
-                sum = fma(lo.z, wk[c].lo.z, sum);
-                sum = fma(lo.w, wk[c].lo.w, sum);
-                sum = fma(hi.x, wk[c].hi.x, sum);
-                sum = fma(hi.y, wk[c].hi.y, sum);
-                sum = fma(hi.z, wk[c].hi.z, sum);
-                sum = fma(hi.w, wk[c].hi.w, sum);
-                acc[r][c] = sum;
+    multiply(h_at, w_at, params.k, k8);
+
+    for (var eight = 0u; eight < MR; eight += 8u) {
+        for (var four = 0u; four < NR / 4u; four++) {
+            let cols = vec4<u32>(first_col + 256u * four) + vec4<u32>(0u, 64u, 128u, 192u);
+            let uses = uses_of(cols);
+            for (var r = 0u; r < 8u; r++) {
+                let its = candidate(min(row0 + eight + r, params.n_rows - 1u));
+                var logits: vec4<f32>;
+                for (var c = 0u; c < 4u; c++) { logits[c] = block[eight + r][4u * four + c]; }
+                var mine = partial_of(its, cols, uses, logits);
+                if (four > 0u) { mine = merge(lanes[r][lane], mine); }
+                lanes[r][lane] = mine;
             }
         }
-    }
-
-    for (var four = 0u; four < NR / 4u; four++) {
-        let cols = vec4<u32>(first_col + 256u * four) + vec4<u32>(0u, 64u, 128u, 192u);
-        let uses = uses_of(cols);
-        for (var r = 0u; r < MR; r++) {
-            let its = candidate(min(row0 + r, params.n_rows - 1u));
-            var logits: vec4<f32>;
-            for (var c = 0u; c < 4u; c++) { logits[c] = acc[r][4u * four + c]; }
-            var mine = partial_of(its, cols, uses, logits);
-            if (four > 0u) { mine = merge(lanes[r][lane], mine); }
-            lanes[r][lane] = mine;
+        workgroupBarrier();
+        let row = row0 + eight + lane;
+        if (lane < 8u && row < params.n_rows) {
+            var all = lanes[lane][0];
+            for (var i = 1u; i < 64u; i++) { all = merge(all, lanes[lane][i]); }
+            store_partial(row, id_group, all);
         }
-    }
-    workgroupBarrier();
-    if (lane < MR && row0 + lane < params.n_rows) {
-        var all = lanes[lane][0];
-        for (var i = 1u; i < 64u; i++) { all = merge(all, lanes[lane][i]); }
-        store_partial(row0 + lane, id_group, all);
+        workgroupBarrier();
     }
 }

@@ -1,12 +1,14 @@
 // matmul_int8: out[out_row0 + r, col0 + c] = act(sum_b scale_x[r, b] * scale_w[c, b] * (x[r, b] . w[c, b]) + bias) (+ out)
 // Activations of quantize_rows times quantized weights: blocks of 32 multiply as bytes with exact integer sums,
 // which are scaled and added in f32. Blocked like matmul_direct. k must be a multiple of 32.
-// Dispatch: [ceil(slab_cols / (64 NR)), ceil(m / MR), 1].
-// @use epilogue
+// Dispatch: [ceil(slab_cols / (WG NR)), ceil(m / MR), 1].
+// @use store_block
 // @slot quants
 
+const WG: u32 = 64u;
 const MR: u32 = 16u;
 const NR: u32 = 8u;
+const BARRIER: u32 = 0u;
 
 struct Params {
     m: u32, n: u32, k: u32,           // rows, columns of `out`, inner length
@@ -24,18 +26,23 @@ struct Params {
 @group(0) @binding(4) var<storage, read>       bias:   array<f32>;        // [n]
 @group(0) @binding(5) var<storage, read_write> out:    array<f32>;        // [.., n]
 
-@compute @workgroup_size(64)
+// The sums, as in lib/direct_block.
+var<private> block: array<array<f32, NR>, MR>;
+
+@compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let blocks = params.k / 32u;
     let row0 = group.y * MR;
-    let first_col = group.x * 64u * NR + lane;
+    let first_col = group.x * WG * NR + lane;
     // Rows and columns past the edge repeat the last one and are not stored.
     var w_at: array<u32, NR>;
-    for (var c = 0u; c < NR; c++) {
-        w_at[c] = row8(params.w_row0 + min(first_col + 64u * c, params.slab_cols - 1u), params.k);
+    for (var c = 0u; c < NR; c++) { // @unroll
+        w_at[c] = row8(params.w_row0 + min(first_col + WG * c, params.slab_cols - 1u), params.k);
     }
     var x_at: array<u32, MR>;
-    for (var r = 0u; r < MR; r++) { x_at[r] = min(row0 + r, params.m - 1u) * blocks; }
+    for (var r = 0u; r < MR; r++) { // @unroll
+        x_at[r] = min(row0 + r, params.m - 1u) * blocks;
+    }
 
     var acc: array<array<f32, NR>, MR>;
     for (var b = 0u; b < blocks; b++) {
@@ -60,10 +67,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
-    for (var r = 0u; r < MR; r++) {
-        for (var c = 0u; c < NR; c++) {
-            let col = first_col + 64u * c;
-            if (row0 + r < params.m && col < params.slab_cols) { store(row0 + r, col, acc[r][c]); }
+    // As in lib/direct_block.
+    if (BARRIER == 1u) { workgroupBarrier(); }
+    for (var r = 0u; r < MR; r++) { // @unroll
+        for (var c = 0u; c < NR; c++) { // @unroll
+            block[r][c] = acc[r][c];
         }
     }
+    store_block(row0, first_col);
 }

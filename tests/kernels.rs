@@ -376,8 +376,9 @@ fn given_noise_draws_the_golden_ids() {
             ..Head::default()
         };
         let (_, ids) = stored(&bytes, &format!("ids.T{temperature:?}"));
-        let hows = [Direct { nr: 4 }, Direct { nr: 8 }, Shuffle { groups: 1 }, Shuffle { groups: 4 }, Tile];
-        let possible = hows.into_iter().filter(|how| how.is_possible(gpu.caps()));
+        let direct = [(8, 4), (8, 8), (16, 8), (32, 4)].map(|(mr, nr)| Direct { mr, nr });
+        let hows = [Shuffle { groups: 1 }, Shuffle { groups: 4 }, Tile].into_iter().chain(direct);
+        let possible = hows.filter(|how| how.is_possible(gpu.caps()));
         for how in possible.map(Some).chain([None]) {
             let found = &head_case(Head { how, ..head.clone() }).run(&gpu, 1).unwrap().outputs[0].words;
             let drawn: Vec<f64> = found.chunks(4).map(|p| f64::from(p[0])).collect();

@@ -22,6 +22,7 @@ kernel! {
             noise: "noise_none" | "noise_gumbel" | "noise_given",
         ],
         consts: [MR: 8, NR: 4 | 8],
+        also: [[MR: 16, NR: 8, BARRIER: 1], [MR: 32, NR: 4, BARRIER: 1]],
     }
 }
 
@@ -184,7 +185,10 @@ pub fn lm_head(plan: &mut PlanBuilder, args: LmHead<'_>, buffers: &LmHeadBuffers
     };
     let fragments = Variant::fragments(&[weights_fragment(weight.dtype), fragment]);
     let (kernel, chosen): (&'static Kernel, Variant) = match buffers.variant {
-        LmHeadVariant::Direct { nr } => (&LM_HEAD, fragments.with("MR", 8).with("NR", nr)),
+        LmHeadVariant::Direct { mr, nr } => {
+            let variant = fragments.with("MR", mr).with("NR", nr);
+            (&LM_HEAD, if mr > 8 { variant.with("BARRIER", 1) } else { variant })
+        }
         LmHeadVariant::Shuffle { groups } => (&LM_HEAD_SHUFFLE, fragments.with("GROUPS", groups)),
         LmHeadVariant::Tile => (&LM_HEAD_TILE, fragments),
     };

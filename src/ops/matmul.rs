@@ -183,9 +183,11 @@ fn slab_product(
             plan.dispatch(&MATMUL_NAIVE, weights, params, &bindings, grid, cost)?;
         }
         MatmulVariant::Direct { mr, nr } => {
-            let grid = Grid::over_rows(slab_cols.div_ceil(64 * nr as usize), m, mr as usize);
-            let variant = weights.with("MR", mr).with("NR", nr);
-            let variant = if mr > 8 { variant.with("BARRIER", 1) } else { variant };
+            let block = weights.with("MR", mr).with("NR", nr);
+            // Tall blocks are for software adapters, whose few cores want no wide workgroups.
+            let (lanes, variant) =
+                if mr > 8 { (8, block.with("WG", 8).with("BARRIER", 1)) } else { (64, block) };
+            let grid = Grid::over_rows(slab_cols.div_ceil(lanes * nr as usize), m, mr as usize);
             plan.dispatch(&MATMUL_DIRECT, variant, params, &bindings, grid, cost)?;
         }
         MatmulVariant::Shuffle { groups, .. } => {
@@ -269,6 +271,7 @@ fn int8_product(
 ) -> Result<()> {
     let fragment = if dtype == DType::Q(QuantFormat::Q4_0) { "quants_q4" } else { "quants_q8" };
     let variant = Variant::fragments(&[fragment]).with("MR", mr).with("NR", nr);
+    let variant = if mr > 16 { variant.with("BARRIER", 1) } else { variant };
     let grid = Grid::over_rows(
         (params.slab_cols as usize).div_ceil(64 * nr as usize),
         params.m as usize,

@@ -25,7 +25,7 @@ fn blocking(kernel: &Kernel, variant: &Variant) -> LmHeadVariant {
     match kernel.name {
         "lm_head_shuffle" => LmHeadVariant::Shuffle { groups: number("GROUPS") },
         "lm_head_tile" => LmHeadVariant::Tile,
-        _ => LmHeadVariant::Direct { nr: number("NR") },
+        _ => LmHeadVariant::Direct { mr: number("MR"), nr: number("NR") },
     }
 }
 
@@ -83,7 +83,7 @@ impl Default for Head {
             forwards: vec![0],
             noise: HeadNoise::None,
             rules: IdRules::default(),
-            how: Some(LmHeadVariant::Direct { nr: 8 }),
+            how: Some(LmHeadVariant::Direct { mr: 8, nr: 8 }),
         }
     }
 }
@@ -111,7 +111,10 @@ pub fn head_case(head: Head) -> Case {
     rules.extend(head.rules.banned.iter().chain(&head.rules.low_confidence));
     let fragments = Variant::fragments(&[weights, fragment]);
     let (kernel, variant) = match head.how {
-        Some(LmHeadVariant::Direct { nr }) => ("lm_head", fragments.with("MR", 8).with("NR", nr)),
+        Some(LmHeadVariant::Direct { mr, nr }) => {
+            let variant = fragments.with("MR", mr).with("NR", nr);
+            ("lm_head", if mr > 8 { variant.with("BARRIER", 1) } else { variant })
+        }
         Some(LmHeadVariant::Shuffle { groups }) => ("lm_head_shuffle", fragments.with("GROUPS", groups)),
         Some(LmHeadVariant::Tile) => ("lm_head_tile", fragments),
         // Whichever the op picks, the merge ends it.
@@ -302,7 +305,7 @@ pub(super) fn cases() -> Vec<Case> {
         live: vec![block_length],
         ..Head::default()
     };
-    for how in [Direct { nr: 8 }, Shuffle { groups: 2 }, Tile].map(Some) {
+    for how in [Direct { mr: 8, nr: 8 }, Shuffle { groups: 2 }, Tile].map(Some) {
         all.push(head_case(Head { how, ..real("demo", DType::Bf16, &[1484], 192, 16) }).bench(false));
     }
     for dtype in [DType::Bf16, DType::Q(QuantFormat::Q8_0)] {

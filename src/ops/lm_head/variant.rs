@@ -8,8 +8,10 @@ use crate::gpu::{Caps, DType, Gpu};
 /// The kernels for the output matrix. They differ in the order of f32 sums, nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LmHeadVariant {
-    /// 8 rows x `nr` ids per lane in registers.
+    /// `mr x nr` rows and ids per lane in registers.
     Direct {
+        /// Rows per lane.
+        mr: u32,
         /// Ids per lane.
         nr: u32,
     },
@@ -28,16 +30,21 @@ impl LmHeadVariant {
         if !caps.is_software() {
             return LmHeadVariant::Tile;
         }
+        if caps.is_recent_lavapipe() && n_rows > 8 {
+            let (mr, nr) = if n_rows <= 16 { (16, 8) } else { (32, 4) };
+            return LmHeadVariant::Direct { mr, nr };
+        }
         let groups = [1, 2].into_iter().find(|groups| n_rows <= 8 * groups).unwrap_or(4);
         let shuffle = LmHeadVariant::Shuffle { groups: groups as u32 };
         // 8 ids per lane reach 0.7 to 0.8 of it (`diffa bench kernels --filter lm_head`).
-        if shuffle.is_possible(caps) { shuffle } else { LmHeadVariant::Direct { nr: 4 } }
+        if shuffle.is_possible(caps) { shuffle } else { LmHeadVariant::Direct { mr: 8, nr: 4 } }
     }
 
     /// Every variant, whatever the device.
     fn all() -> Vec<LmHeadVariant> {
         use LmHeadVariant::*;
-        let mut all = vec![Direct { nr: 4 }, Direct { nr: 8 }, Tile];
+        let mut all = vec![Tile];
+        all.extend([(8, 4), (8, 8), (16, 8), (32, 4)].map(|(mr, nr)| Direct { mr, nr }));
         all.extend([1, 2, 4].map(|groups| Shuffle { groups }));
         all
     }
@@ -60,7 +67,8 @@ impl LmHeadVariant {
         // No more groups of rows than there are rows for.
         let is_useful = |v: &LmHeadVariant| match v {
             LmHeadVariant::Shuffle { groups } => *groups == 1 || n_rows > 4 * *groups as usize,
-            _ => true,
+            LmHeadVariant::Direct { mr, .. } => *mr == 8 || (n_rows > *mr as usize / 2 && caps.is_software()),
+            LmHeadVariant::Tile => true,
         };
         LmHeadVariant::all().into_iter().filter(|v| v.is_possible(caps) && is_useful(v)).collect()
     }
@@ -87,7 +95,7 @@ impl LmHeadVariant {
     /// Ids of one workgroup.
     pub(crate) fn ids_per_group(self) -> usize {
         match self {
-            LmHeadVariant::Direct { nr } => 64 * nr as usize,
+            LmHeadVariant::Direct { nr, .. } => 64 * nr as usize,
             LmHeadVariant::Shuffle { .. } => 256,
             LmHeadVariant::Tile => 64,
         }
@@ -96,7 +104,7 @@ impl LmHeadVariant {
     /// Rows of one workgroup.
     pub(crate) fn rows_per_group(self) -> usize {
         match self {
-            LmHeadVariant::Direct { .. } => 8,
+            LmHeadVariant::Direct { mr, .. } => mr as usize,
             LmHeadVariant::Shuffle { groups } => 8 * groups as usize,
             LmHeadVariant::Tile => 32,
         }
@@ -106,7 +114,7 @@ impl LmHeadVariant {
 impl fmt::Display for LmHeadVariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            LmHeadVariant::Direct { nr } => write!(f, "direct 8x{nr}"),
+            LmHeadVariant::Direct { mr, nr } => write!(f, "direct {mr}x{nr}"),
             LmHeadVariant::Shuffle { groups } => write!(f, "shuffle {}x4", 8 * groups),
             LmHeadVariant::Tile => f.write_str("tile"),
         }

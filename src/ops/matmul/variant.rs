@@ -121,9 +121,6 @@ const PART_UNIT: usize = 32;
 /// Inner elements of 32 rows that fit any second cache: dividing them further brings nothing.
 const LEAST_CACHED_PART: usize = 2048;
 
-/// Inner elements of 32 rows that fit the second cache of recent processors, 1 MiB.
-const MOST_CACHED_PART: usize = 8192;
-
 /// Below so many workgroups, sharing the inner length brings idle units to work.
 const ENOUGH_GROUPS: usize = 256;
 
@@ -151,12 +148,14 @@ impl MatmulVariant {
             let parts = [8, 4, 2].into_iter().find(|p| groups * p <= ENOUGH_GROUPS && k / p >= 512);
             return MatmulVariant::Tile { rows: tile, parts: parts.unwrap_or(1) as u32 };
         }
-        // A recent Mesa makes less of eight rows by shuffles than of plain blocks.
-        if Need::Subgroup8.is_met(caps) && !(caps.is_recent_lavapipe() && rows <= 8) {
+        // A recent Mesa reads what is the same for all lanes once, and needs no shuffles for it.
+        if caps.is_recent_lavapipe() && rows > 8 {
+            let (mr, nr) = if rows <= 16 { (16, 8) } else { (32, 4) };
+            return MatmulVariant::Direct { mr, nr };
+        }
+        if Need::Subgroup8.is_met(caps) && !caps.is_recent_lavapipe() {
             let groups = [1, 2].into_iter().find(|groups| rows <= 8 * groups).unwrap_or(4);
-            // Where weights are read fast enough for it to matter, the rows of a group stay in the cache.
-            let is_long = groups == 4 && k > MOST_CACHED_PART && caps.is_recent_lavapipe();
-            return MatmulVariant::Shuffle { groups: groups as u32, parts: if is_long { 2 } else { 1 } };
+            return MatmulVariant::Shuffle { groups: groups as u32, parts: 1 };
         }
         let mr = if rows <= 4 { 4 } else { 8 };
         let nr = [1, 2, 4].into_iter().find(|nr| n <= 64 * nr).unwrap_or(8);
@@ -170,7 +169,7 @@ impl MatmulVariant {
         for mr in [4, 8] {
             all.extend([1, 2, 4, 8].map(|nr| Direct { mr, nr }));
         }
-        all.extend([(16, 4), (32, 4)].map(|(mr, nr)| Direct { mr, nr }));
+        all.extend([(16, 8), (32, 4)].map(|(mr, nr)| Direct { mr, nr }));
         all.extend([1, 2, 4].map(|groups| Shuffle { groups, parts: 1 }));
         all.extend([2, 4].map(|parts| Shuffle { groups: 4, parts }));
         for rows in TILE_ROWS {
@@ -241,7 +240,8 @@ impl MatmulVariant {
             }
             MatmulVariant::Naive => !k.is_multiple_of(8),
             MatmulVariant::Direct { mr, nr } => {
-                (nr == 1 || n > 32 * nr as usize) && (mr <= 8 || (rows >= mr as usize && caps.is_software()))
+                (nr == 1 || n > 32 * nr as usize || mr > 8)
+                    && (mr <= 8 || (rows >= mr as usize && caps.is_software()))
             }
             // No more groups of rows than there are rows for, and no parts that any cache holds with ease.
             MatmulVariant::Shuffle { groups, parts } => {
