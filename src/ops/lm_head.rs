@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::gpu::kernel::{Kernel, Variant, kernel};
 use crate::gpu::plan::{Cost, Grid, PlanBuilder};
 use crate::gpu::{DType, Gpu, Matrix, Tensor};
-use crate::ops::matmul::weights_fragment;
+use crate::ops::matmul::{direct_block, weights_fragment};
 pub use variant::LmHeadVariant;
 
 kernel! {
@@ -185,10 +185,7 @@ pub fn lm_head(plan: &mut PlanBuilder, args: LmHead<'_>, buffers: &LmHeadBuffers
     };
     let fragments = Variant::fragments(&[weights_fragment(weight.dtype), fragment]);
     let (kernel, chosen): (&'static Kernel, Variant) = match buffers.variant {
-        LmHeadVariant::Direct { mr, nr } => {
-            let variant = fragments.with("MR", mr).with("NR", nr);
-            (&LM_HEAD, if mr > 8 { variant.with("BARRIER", 1) } else { variant })
-        }
+        LmHeadVariant::Direct { mr, nr } => (&LM_HEAD, direct_block(fragments, mr, nr)),
         LmHeadVariant::Shuffle { groups } => (&LM_HEAD_SHUFFLE, fragments.with("GROUPS", groups)),
         LmHeadVariant::Tile => (&LM_HEAD_TILE, fragments),
     };

@@ -16,6 +16,7 @@ pub use kernels::{
 use kernels::{MatmulParams, QuantizeRowsParams};
 pub(crate) use kernels::{weights_dtype, weights_fragment};
 pub use variant::{CoopBlock, MatmulVariant};
+pub(crate) use variant::{direct_block, tall_block};
 
 /// Function applied to each output after the bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -183,10 +184,9 @@ fn slab_product(
             plan.dispatch(&MATMUL_NAIVE, weights, params, &bindings, grid, cost)?;
         }
         MatmulVariant::Direct { mr, nr } => {
-            let block = weights.with("MR", mr).with("NR", nr);
+            let block = direct_block(weights, mr, nr);
             // Tall blocks are for software adapters, whose few cores want no wide workgroups.
-            let (lanes, variant) =
-                if mr > 8 { (8, block.with("WG", 8).with("BARRIER", 1)) } else { (64, block) };
+            let (lanes, variant) = if mr > 8 { (8, block.with("WG", 8)) } else { (64, block) };
             let grid = Grid::over_rows(slab_cols.div_ceil(lanes * nr as usize), m, mr as usize);
             plan.dispatch(&MATMUL_DIRECT, variant, params, &bindings, grid, cost)?;
         }

@@ -10,7 +10,7 @@ use crate::ops::lm_head::{
     IdRules, LM_HEAD, LM_HEAD_MERGE, LM_HEAD_SHUFFLE, LM_HEAD_TILE, LmHead, LmHeadBuffers, LmHeadMergeParams,
     LmHeadVariant, Noise, lm_head,
 };
-use crate::ops::matmul::{weights_dtype, weights_fragment};
+use crate::ops::matmul::{direct_block, weights_dtype, weights_fragment};
 use crate::quant::{BLOCK, QuantFormat};
 
 /// Types of the words of a prediction: id, confidence, gap, 0.
@@ -111,10 +111,7 @@ pub fn head_case(head: Head) -> Case {
     rules.extend(head.rules.banned.iter().chain(&head.rules.low_confidence));
     let fragments = Variant::fragments(&[weights, fragment]);
     let (kernel, variant) = match head.how {
-        Some(LmHeadVariant::Direct { mr, nr }) => {
-            let variant = fragments.with("MR", mr).with("NR", nr);
-            ("lm_head", if mr > 8 { variant.with("BARRIER", 1) } else { variant })
-        }
+        Some(LmHeadVariant::Direct { mr, nr }) => ("lm_head", direct_block(fragments, mr, nr)),
         Some(LmHeadVariant::Shuffle { groups }) => ("lm_head_shuffle", fragments.with("GROUPS", groups)),
         Some(LmHeadVariant::Tile) => ("lm_head_tile", fragments),
         // Whichever the op picks, the merge ends it.

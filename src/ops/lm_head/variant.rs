@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::gpu::needs::Need;
 use crate::gpu::{Caps, DType, Gpu};
+use crate::ops::matmul::tall_block;
 
 /// The kernels for the output matrix. They differ in the order of f32 sums, nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +31,7 @@ impl LmHeadVariant {
         if !caps.is_software() {
             return LmHeadVariant::Tile;
         }
-        if caps.is_recent_lavapipe() && n_rows > 8 {
-            let (mr, nr) = if n_rows <= 16 { (16, 8) } else { (32, 4) };
+        if let Some((mr, nr)) = tall_block(caps, n_rows) {
             return LmHeadVariant::Direct { mr, nr };
         }
         let groups = [1, 2].into_iter().find(|groups| n_rows <= 8 * groups).unwrap_or(4);

@@ -24,7 +24,7 @@ kernel! {
         bindings: [read x, read w, read bias, write out],
         slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
         consts: [MR: 8 | 4, NR: 8 | 4 | 2 | 1],
-        also: [[MR: 16, NR: 8, WG: 8, BARRIER: 1], [MR: 32, NR: 4, WG: 8, BARRIER: 1]],
+        also: [[MR: 16, NR: 8, BARRIER: 1, WG: 8], [MR: 32, NR: 4, BARRIER: 1, WG: 8]],
     }
 }
 

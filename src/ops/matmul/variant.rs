@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::gpu::kernel::Variant;
 use crate::gpu::needs::Need;
 use crate::gpu::{Caps, DType, Gpu};
 use crate::ops::rounding::{COOP_LANES, Rounding, least_coop_lanes, missing_for_coop};
@@ -124,6 +125,17 @@ const LEAST_CACHED_PART: usize = 2048;
 /// Below so many workgroups, sharing the inner length brings idle units to work.
 const ENOUGH_GROUPS: usize = 256;
 
+/// Rows and columns of the register blocks that the driver makes most of, if they are to be tall for so many rows.
+pub(crate) fn tall_block(caps: &Caps, rows: usize) -> Option<(u32, u32)> {
+    (caps.is_recent_lavapipe() && rows > 8).then_some(if rows <= 16 { (16, 8) } else { (32, 4) })
+}
+
+/// The constants of a kernel with `lib/direct_block`: tall blocks take a barrier.
+pub(crate) fn direct_block(fragments: Variant, mr: u32, nr: u32) -> Variant {
+    let block = fragments.with("MR", mr).with("NR", nr);
+    if mr > 8 { block.with("BARRIER", 1) } else { block }
+}
+
 impl MatmulVariant {
     /// What the variant does to the operands.
     pub fn rounding(self) -> Rounding {
@@ -149,8 +161,7 @@ impl MatmulVariant {
             return MatmulVariant::Tile { rows: tile, parts: parts.unwrap_or(1) as u32 };
         }
         // A recent Mesa reads what is the same for all lanes once, and needs no shuffles for it.
-        if caps.is_recent_lavapipe() && rows > 8 {
-            let (mr, nr) = if rows <= 16 { (16, 8) } else { (32, 4) };
+        if let Some((mr, nr)) = tall_block(caps, rows) {
             return MatmulVariant::Direct { mr, nr };
         }
         if Need::Subgroup8.is_met(caps) && !caps.is_recent_lavapipe() {
