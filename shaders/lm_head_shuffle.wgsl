@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let read = min(cols, vec4<u32>(params.slab_rows - 1u));
     let w_at = vec4<u32>(row8(read.x, params.k), row8(read.y, params.k), row8(read.z, params.k), row8(read.w, params.k));
     let h_at = vec4<u32>(row_at(row0, 0u, lane), row_at(row0, 1u, lane), row_at(row0, 2u, lane), row_at(row0, 3u, lane));
-    multiply(h_at, w_at, 0u, k8, params.k);
+    multiply(h_at, w_at, params.k, k8);
     for (var g = 0u; g < GROUPS; g++) {
         for (var r = 0u; r < 8u; r++) {
             let its = candidate(min(row0 + 8u * g + r, params.n_rows - 1u));

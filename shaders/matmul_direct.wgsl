@@ -16,7 +16,7 @@ struct Params {
     w_row0: u32,                      // the slab's row of the first of them
     x_row0: u32, out_row0: u32,
     has_bias: u32, activation: u32, accumulate: u32,
-    k_part: u32, k0: u32,             // inner elements of one workgroup and the first of the dispatch
+    k_part: u32,                      // inner elements of one workgroup
 }
 
 @group(0) @binding(0) var<uniform>             params: Params;

@@ -1,8 +1,7 @@
 // matmul_shuffle: out[out_row0 + r, col0 + c] = act(sum_k x[x_row0 + r, k] * w[c, k] + bias[col0 + c]) (+ out)
 // For software adapters whose lanes can exchange values: 8 GROUPS rows x 4 columns (WG apart) per lane in registers.
 // A row of activations, the same for all lanes, is read by one lane and passed on by shuffles (lib/shuffle_block). Adds in
-// the order of matmul_direct. k must be a multiple of 8. A dispatch may do a part of k, k0 .. k0 + k_part, and the next one
-// add its sums to what that one stored.
+// the order of matmul_direct. k must be a multiple of 8.
 // Dispatch: [ceil(slab_cols / (4 WG)), ceil(m / (8 GROUPS)), 1].
 // @use activation, shuffle_block
 // @slot weights
@@ -16,7 +15,7 @@ struct Params {
     w_row0: u32,                      // the slab's row of the first of them
     x_row0: u32, out_row0: u32,
     has_bias: u32, activation: u32, accumulate: u32,
-    k_part: u32, k0: u32,             // inner elements of one workgroup and the first of the dispatch
+    k_part: u32,                      // inner elements of one workgroup
 }
 
 @group(0) @binding(0) var<uniform>             params: Params;
@@ -42,7 +41,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         row8(w_rows.x, params.k), row8(w_rows.y, params.k), row8(w_rows.z, params.k), row8(w_rows.w, params.k),
     );
     let x_at = vec4<u32>(row_at(row0, 0u, lane), row_at(row0, 1u, lane), row_at(row0, 2u, lane), row_at(row0, 3u, lane));
-    multiply(x_at, w_at, params.k0 / 8u, min(params.k0 + params.k_part, params.k) / 8u, params.k);
+    multiply(x_at, w_at, params.k, params.k / 8u);
 
     // Loops over what is not asked for end before they begin: software adapters take both sides of a branch.
     let rows = min(8u * GROUPS, params.m - row0);

@@ -26,7 +26,7 @@ fn kernel_table() -> String {
         let also = kernel.also.iter().map(|numbers| {
             let numbers: Vec<String> =
                 numbers.iter().map(|(name, value)| format!("{name} {value}")).collect();
-            numbers.join(" ")
+            format!("or {}", numbers.join(" "))
         });
         let variants: Vec<String> = slots.chain(consts).chain(also).collect();
         let summary = kernel.summary.replace('|', "\\|");

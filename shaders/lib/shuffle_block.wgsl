@@ -6,13 +6,12 @@
 var<private> block: array<Rows8, GROUPS>;
 
 // `x_at`: where the rows begin that this lane reads, one of each group; `w_at`: where its columns begin.
-// Multiplies the inner elements 8 first .. 8 end.
-fn multiply(x_at: vec4<u32>, w_at: vec4<u32>, first: u32, end: u32, k: u32) {
+fn multiply(x_at: vec4<u32>, w_at: vec4<u32>, k: u32, k8: u32) {
     var sums0: Rows8;
     var sums1: Rows8;
     var sums2: Rows8;
     var sums3: Rows8;
-    for (var i = first; i < end; i++) {
+    for (var i = 0u; i < k8; i++) {
         let c0 = weights8(w_at.x, i, k);
         let c1 = weights8(w_at.y, i, k);
         let c2 = weights8(w_at.z, i, k);

@@ -22,8 +22,8 @@ use crate::gpu::timing::Timestamps;
 use crate::ops::cases::{Case, Prepared};
 use crate::system;
 
-/// Replays that carry timestamps, at most.
-const MAX_TIMED: usize = 64;
+/// Submits of a sample that carry timestamps, at most.
+const MAX_TIMED: usize = 512;
 
 /// Samples taken of something, at least and at most.
 const LEAST_SAMPLES: usize = 2;
@@ -153,16 +153,21 @@ impl Timer {
     /// Time of `n` runs (at least one) of a plan, per run.
     pub fn sample(&self, plan: &Plan, n: u32) -> Result<Sample> {
         let n = n.max(1);
-        let timed = (n as usize).min(MAX_TIMED);
+        // An interval for each submit of a run; of a plan of more submits than there are intervals, none.
+        let submits = plan.slices().len().max(1);
+        let timed = self.timestamps.as_ref().map_or(0, |t| (n as usize).min(t.intervals() / submits));
         let cpu = system::cpu_seconds();
         let start = Instant::now();
         for i in 0..n as usize {
             match &self.timestamps {
-                // One pass, and so one submit: a plan of several slices is too much work for it.
-                Some(timestamps) if i < timed && plan.is_one_submit() => {
-                    let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-                    timestamps.encode(&mut encoder, plan, 0..plan.len(), i);
-                    self.gpu.submit(encoder);
+                Some(timestamps) if i < timed => {
+                    let mut first = 0;
+                    for (slice, &end) in plan.slices().iter().enumerate() {
+                        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+                        timestamps.encode(&mut encoder, plan, first..end, i * submits + slice);
+                        self.gpu.submit(encoder);
+                        first = end;
+                    }
                 }
                 _ => _ = self.gpu.submit(plan.replay(&self.gpu)),
             }
@@ -171,8 +176,8 @@ impl Timer {
         let wall = start.elapsed().as_secs_f64() / f64::from(n);
         let cpu = cpu.zip(system::cpu_seconds()).map(|(before, after)| (after - before) / f64::from(n));
         let device = match &self.timestamps {
-            Some(timestamps) if plan.is_one_submit() => {
-                Some(timestamps.seconds(&self.gpu, timed)?.iter().sum::<f64>() / timed as f64)
+            Some(timestamps) if timed > 0 => {
+                Some(timestamps.seconds(&self.gpu, timed * submits)?.iter().sum::<f64>() / timed as f64)
             }
             _ => None,
         };

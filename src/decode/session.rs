@@ -8,7 +8,7 @@ use crate::decode::options::{Cache, DecodeOptions, Remasking, Rule};
 use crate::decode::prompt::{Prompt, record_prompts};
 use crate::decode::steps::{Queued, RULE_BURST};
 use crate::error::{Error, Result};
-use crate::gpu::plan::{Cost, Plan, PlanBuilder, Turn};
+use crate::gpu::plan::{Plan, PlanBuilder, Turn};
 use crate::gpu::readback::Readback;
 use crate::gpu::{DType, Gpu};
 use crate::model::forward::{Answers, Forward, ForwardBuffers, Layout};
@@ -214,11 +214,6 @@ impl<'m> Session<'m> {
     /// Rows of one full forward, all sequences together.
     pub fn rows(&self) -> usize {
         self.layout.total_rows()
-    }
-
-    /// Arithmetic and traffic of a full forward, and of a cached step if there is a cache.
-    pub fn step_costs(&self) -> (Cost, Option<Cost>) {
-        (self.full.cost(), self.cached.first().map(Plan::cost))
     }
 
     /// Logits `[block_length, vocab]` of the last forward's candidate rows, in the order of the slots at

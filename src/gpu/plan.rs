@@ -85,13 +85,8 @@ impl Plan {
     }
 
     /// Ends of the slices, each of which is one submit.
-    pub(super) fn slices(&self) -> &[usize] {
+    pub(crate) fn slices(&self) -> &[usize] {
         &self.slices
-    }
-
-    /// True if all of it may go into one submit.
-    pub(crate) fn is_one_submit(&self) -> bool {
-        self.slices.len() <= 1
     }
 
     /// Encodes dispatches `range` into an open compute pass: the whole replay. Never submits or waits.

@@ -116,7 +116,6 @@ pub fn matmul_with(plan: &mut PlanBuilder, variant: MatmulVariant, args: Matmul<
             got: vec![weight.rows, weight.cols],
         });
     }
-    let variant = if args.activation == Activation::None { variant } else { variant.with_whole_sums() };
     let unused = plan.unused()?;
     for slab in &weight.slabs {
         let from = first.max(slab.first_row);
@@ -167,7 +166,6 @@ fn slab_product(
         activation: args.activation as u32,
         accumulate: args.accumulate as u32,
         k_part: k_part as u32,
-        k0: 0,
     };
     let cost = Cost {
         flops: 2 * (m * slab_cols * k) as u64,
@@ -190,22 +188,16 @@ fn slab_product(
             let grid = Grid::over_rows(slab_cols.div_ceil(lanes * nr as usize), m, mr as usize);
             plan.dispatch(&MATMUL_DIRECT, variant, params, &bindings, grid, cost)?;
         }
-        MatmulVariant::Shuffle { groups, .. } => {
+        MatmulVariant::Shuffle { groups } => {
             let grid = Grid::over_rows(slab_cols.div_ceil(32), m, 8 * groups as usize);
-            let cost = Cost { flops: cost.flops / parts as u64, bytes: cost.bytes / parts as u64 };
-            for k0 in (0..k as u32).step_by(k_part.max(1)) {
-                // All but the first add to what the one before has stored.
-                let params = match k0 {
-                    0 => params,
-                    _ => MatmulParams { k0, has_bias: 0, accumulate: 1, ..params },
-                };
-                let variant = weights.clone().with("GROUPS", groups);
-                plan.dispatch(&MATMUL_SHUFFLE, variant, params, &bindings, grid, cost)?;
-            }
+            plan.dispatch(&MATMUL_SHUFFLE, weights.with("GROUPS", groups), params, &bindings, grid, cost)?;
         }
-        MatmulVariant::Tile { rows, .. } => {
+        MatmulVariant::Tile { rows, lane_rows, .. } => {
             let grid = Grid::over_rows(slab_cols.div_ceil(64), m, rows as usize).deep(parts);
-            plan.dispatch(&MATMUL_TILE, weights.with("ROWS", rows), params, &bindings, grid, cost)?;
+            let tile = weights.with("ROWS", rows);
+            let lanes_y = rows / lane_rows;
+            let tile = if lanes_y == 16 { tile } else { tile.with("LANES_Y", lanes_y) };
+            plan.dispatch(&MATMUL_TILE, tile, params, &bindings, grid, cost)?;
         }
         MatmulVariant::Gemv { mr, subgroups } => {
             let grid = Grid::over_rows(slab_cols.div_ceil(GEMV_COLUMNS), m, mr as usize);

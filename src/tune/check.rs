@@ -5,6 +5,8 @@
 use half::{bf16, f16};
 
 use crate::error::Result;
+use crate::fnv::fnv1a;
+use crate::gpu::plan::Plan;
 use crate::gpu::{DType, Gpu, Tensor};
 use crate::ops::Rounding;
 
@@ -12,6 +14,9 @@ use crate::ops::Rounding;
 const ROWS: usize = 61;
 /// Results that are looked at, at the start and at the end of the output.
 const LOOKED_AT: u64 = 16_384;
+
+/// Runs that must give the same bits as the first.
+const AGAIN: usize = 8;
 
 /// Fills a tensor `[rows, cols]` of any type with numbers between -0.5 and 0.5.
 pub(super) fn fill(gpu: &Gpu, tensor: &Tensor) {
@@ -37,12 +42,49 @@ fn encoded(dtype: DType, row: &[f32]) -> Vec<u8> {
     }
 }
 
-/// The results that are looked at.
-pub(super) fn results(gpu: &Gpu, out: &Tensor) -> Result<Vec<f32>> {
-    let some = (4 * LOOKED_AT).min(4 * out.len() as u64);
-    let mut bytes = gpu.read_bytes(out, 0, some)?;
-    bytes.extend(gpu.read_bytes(out, 4 * out.len() as u64 - some, some)?);
-    Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+/// Where the results of a work are.
+#[derive(Debug, Clone)]
+pub(super) enum Out {
+    /// Numbers.
+    Numbers(Tensor),
+    /// Predictions of a head, `[n_rows, 4]`: id, confidence, and what is not looked at.
+    Predictions(Tensor),
+}
+
+impl Out {
+    /// The results that are looked at. Of a prediction one number, wrong if either id or confidence is.
+    pub(super) fn read(&self, gpu: &Gpu) -> Result<Vec<f32>> {
+        let (Out::Numbers(tensor) | Out::Predictions(tensor)) = self;
+        let bytes = 4 * tensor.len() as u64;
+        let some = bytes.min(4 * LOOKED_AT);
+        let mut words = gpu.read_bytes(tensor, 0, some)?;
+        words.extend(gpu.read_bytes(tensor, bytes - some, some)?);
+        let words = bytemuck::pod_collect_to_vec::<_, u32>(&words);
+        Ok(match self {
+            Out::Numbers(_) => words.into_iter().map(f32::from_bits).collect(),
+            Out::Predictions(_) => words
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|[id, confidence, ..]| (id + 1) as f32 * f32::from_bits(*confidence))
+                .collect(),
+        })
+    }
+
+    /// Runs the plan again some times; false if any bit of the results differs. For kernels whose lanes exchange
+    /// operands through memory in ways that drivers are new to: their races need not show at once.
+    pub(super) fn stays_the_same(&self, gpu: &Gpu, plan: &Plan) -> Result<bool> {
+        let (Out::Numbers(tensor) | Out::Predictions(tensor)) = self;
+        let all = || Ok(fnv1a(gpu.read_bytes(tensor, 0, 4 * tensor.len() as u64)?));
+        let first = all()?;
+        for _ in 0..AGAIN {
+            plan.run(gpu)?;
+            if all()? != first {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// True if `found` is `expected` but for what a variant that rounds so may lose.

@@ -1,6 +1,6 @@
 //! What is measured: the operations of a model whose kernel can be chosen, each with operands of real sizes.
 
-use super::check;
+use super::check::{self, Out};
 use crate::error::Result;
 use crate::gpu::plan::{Plan, PlanBuilder};
 use crate::gpu::{Caps, DType, Gpu, Matrix, Tensor};
@@ -129,7 +129,7 @@ pub(super) struct Candidate {
     /// What it does to its operands.
     pub(super) rounding: Rounding,
     /// Its results, in the same place as those of the other candidates.
-    pub(super) out: Option<Tensor>,
+    pub(super) out: Out,
 }
 
 impl Work {
@@ -157,7 +157,7 @@ impl Work {
         }
     }
 
-    /// A plan for every candidate; of the variants that round, those in `allowed`. Heads work on zeros.
+    /// A plan for every candidate; of the variants that round, those in `allowed`.
     pub(super) fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<Candidate>> {
         match self {
             Work::Product(product) => product.plans(gpu, allowed),
@@ -231,7 +231,7 @@ impl Product {
             plan: factors.plan(gpu, v),
             runs: copies,
             rounding: v.rounding(),
-            out: Some(factors.out.clone()),
+            out: Out::Numbers(factors.out.clone()),
         };
         let candidates = MatmulVariant::candidates(gpu.caps(), dtype, [rows, n, k], allowed);
         Ok(candidates.into_iter().map(candidate).collect())
@@ -251,7 +251,7 @@ impl Attending {
         let plan = |variant: AttentionVariant| {
             let mut plan = PlanBuilder::new(gpu, "tune");
             let plan = attention_with(&mut plan, variant, args).and_then(|()| plan.freeze());
-            let out = Some(args.out.0.clone());
+            let out = Out::Numbers(args.out.0.clone());
             Candidate { variant: variant.to_string(), plan, runs: 1, rounding: variant.rounding(), out }
         };
         Ok(candidates.into_iter().map(plan).collect())
@@ -261,9 +261,12 @@ impl Attending {
 impl Output {
     fn plans(&self, gpu: &Gpu) -> Result<Vec<Candidate>> {
         let Output { dtype, rows: n_rows, vocab, k } = *self;
-        let n = fitting(gpu, dtype, vocab.min(SAMPLE_IDS), k);
-        let weight = Matrix::from_tensor(gpu.tensor("tune.w", dtype, &[n, k])?)?;
+        let most = if gpu.caps().is_software() { SAMPLE_IDS } else { vocab };
+        let n = fitting(gpu, dtype, vocab.min(most), k);
+        let weight = gpu.tensor("tune.w", dtype, &[n, k])?;
         let hidden = gpu.tensor("tune.hidden", DType::F32, &[n_rows, k])?;
+        [&weight, &hidden].into_iter().for_each(|tensor| check::fill(gpu, tensor));
+        let weight = Matrix::from_tensor(weight)?;
         let words = all_masked(n_rows);
         let state = gpu.tensor_from("tune.state", DType::U32, &[words.len()], &words)?;
         let rows = gpu.tensor("tune.rows", DType::U32, &[n_rows])?;
@@ -278,14 +281,13 @@ impl Output {
             block_length: n_rows,
             noise: Noise::None,
         };
-        let plan = |variant: LmHeadVariant| {
-            let plan = LmHeadBuffers::with(gpu, variant, n_rows, &weight).and_then(|buffers| {
-                let mut plan = PlanBuilder::new(gpu, "tune");
-                lm_head(&mut plan, args, &buffers)?;
-                plan.freeze()
-            });
-            Candidate { variant: variant.to_string(), plan, runs: 1, rounding: Rounding::Exact, out: None }
+        let candidate = |variant: LmHeadVariant| {
+            let buffers = LmHeadBuffers::with(gpu, variant, n_rows, &weight)?;
+            let mut plan = PlanBuilder::new(gpu, "tune");
+            let plan = lm_head(&mut plan, args, &buffers).and_then(|()| plan.freeze());
+            let out = Out::Predictions(buffers.predictions);
+            Ok(Candidate { variant: variant.to_string(), plan, runs: 1, rounding: Rounding::Exact, out })
         };
-        Ok(LmHeadVariant::candidates(gpu.caps(), n_rows).into_iter().map(plan).collect())
+        LmHeadVariant::candidates(gpu.caps(), n_rows).into_iter().map(candidate).collect()
     }
 }

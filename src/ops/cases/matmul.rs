@@ -112,8 +112,11 @@ fn blocking(kernel: &Kernel, variant: &Variant) -> MatmulVariant {
     let number = |name: &str| variant.consts.iter().find(|(n, _)| *n == name).map_or(1, |(_, value)| *value);
     match kernel.name {
         "matmul_direct" => MatmulVariant::Direct { mr: number("MR"), nr: number("NR") },
-        "matmul_shuffle" => MatmulVariant::Shuffle { groups: number("GROUPS"), parts: 1 },
-        "matmul_tile" => MatmulVariant::Tile { rows: number("ROWS"), parts: 1 },
+        "matmul_shuffle" => MatmulVariant::Shuffle { groups: number("GROUPS") },
+        "matmul_tile" => {
+            let (rows, given) = (number("ROWS"), variant.consts.iter().find(|(name, _)| *name == "LANES_Y"));
+            MatmulVariant::Tile { rows, lane_rows: rows / given.map_or(16, |(_, lanes)| *lanes), parts: 1 }
+        }
         "matmul_gemv" => MatmulVariant::Gemv {
             mr: number("MR"),
             subgroups: variant.fragments.contains(&"reduce_subgroup"),
@@ -209,8 +212,8 @@ pub(super) fn product(
     (op, all)
 }
 
-/// Products whose inner length is shared, by workgroups on exact and on rounded operands or by dispatches; the last
-/// part is shorter, or everything but the last is.
+/// Products whose inner length workgroups share, on exact and on rounded operands; the last part is shorter, or
+/// everything but the last is.
 fn split_cases() -> Vec<Case> {
     let coop = |block, parts| MatmulVariant::Coop { edge: 8, block, lanes: 128, parts };
     let sum = |name, split, weights| {
@@ -219,17 +222,10 @@ fn split_cases() -> Vec<Case> {
         let shape = Shape { activation: Activation::Gelu, accumulate: true, offsets: (2, 1), ..shape };
         case(&MATMUL_SUM, &Variant::default(), Shape { weights: Some(weights), ..shape })
     };
-    let shuffle = |name, parts, weights| {
-        let split = Some(MatmulVariant::Shuffle { groups: 4, parts });
-        let shape = Shape { name, m: 35, k: 136, slabs: &[40, 37], bias: true, split, ..PLAIN };
-        let shape = Shape { accumulate: parts > 2, offsets: (2, 1), ..shape };
-        case(&MATMUL_SHUFFLE, &Variant::fragments(&[weights]).with("GROUPS", 4), shape)
-    };
     vec![
-        shuffle("k in 2", 2, "weights_q4"),
-        shuffle("k in 4", 4, "weights_bf16"),
-        sum("tile, k in 2", MatmulVariant::Tile { rows: 64, parts: 2 }, "weights_bf16").bench(false),
-        sum("tile, k in 4", MatmulVariant::Tile { rows: 16, parts: 4 }, "weights_f32"),
+        sum("tile, k in 2", MatmulVariant::Tile { rows: 64, lane_rows: 8, parts: 2 }, "weights_bf16")
+            .bench(false),
+        sum("tile, k in 4", MatmulVariant::Tile { rows: 16, lane_rows: 1, parts: 4 }, "weights_f32"),
         Case {
             more_needs: coop_needs(8).to_vec(),
             ..sum("coop, k in 2", coop(CoopBlock::Of4x4, 2), "weights_f32")

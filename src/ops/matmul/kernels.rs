@@ -9,7 +9,7 @@ kernel! {
     MATMUL_NAIVE = "matmul_naive" {
         params: MatmulParams {
             m: u32, n: u32, k: u32, slab_cols: u32, col0: u32, w_row0: u32, x_row0: u32, out_row0: u32,
-            has_bias: u32, activation: u32, accumulate: u32, k_part: u32, k0: u32,
+            has_bias: u32, activation: u32, accumulate: u32, k_part: u32,
         },
         bindings: [read x, read w, read bias, write out],
         slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
@@ -24,7 +24,11 @@ kernel! {
         bindings: [read x, read w, read bias, write out],
         slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
         consts: [MR: 8 | 4, NR: 8 | 4 | 2 | 1],
-        also: [[MR: 16, NR: 8, BARRIER: 1, WG: 8], [MR: 32, NR: 4, BARRIER: 1, WG: 8]],
+        also: [
+            [MR: 16, NR: 8, BARRIER: 1, WG: 8],
+            [MR: 32, NR: 4, BARRIER: 1, WG: 8],
+            [MR: 32, NR: 8, BARRIER: 1, WG: 8],
+        ],
     }
 }
 
@@ -45,6 +49,7 @@ kernel! {
         bindings: [read x, read w, read bias, write out],
         slots: [weights: "weights_f32" | "weights_f16" | "weights_bf16" | "weights_q8" | "weights_q4"],
         consts: [ROWS: 64 | 32 | 16],
+        also: [[ROWS: 64, LANES_Y: 8], [ROWS: 32, LANES_Y: 8], [ROWS: 16, LANES_Y: 4]],
     }
 }
 

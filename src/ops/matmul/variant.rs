@@ -24,13 +24,13 @@ pub enum MatmulVariant {
     Shuffle {
         /// Groups of eight rows.
         groups: u32,
-        /// Dispatches that share the inner length, one after another: the activations of each stay in a cache.
-        parts: u32,
     },
     /// `rows x 64` tiles in workgroup memory.
     Tile {
         /// Rows of a tile.
         rows: u32,
+        /// Rows of a lane, each with four columns.
+        lane_rows: u32,
         /// Workgroups that share the inner length.
         parts: u32,
     },
@@ -116,14 +116,20 @@ impl CoopBlock {
 /// Rows of the tiles in workgroup memory.
 const TILE_ROWS: [u32; 3] = [16, 32, 64];
 
+/// Rows of a tile and rows of a lane: for 256 lanes a tile, and for fewer, which do more each.
+const TILES: [(u32, u32); 6] = [(16, 1), (16, 4), (32, 2), (32, 4), (64, 4), (64, 8)];
+
 /// Shares of the inner length are multiples of this.
 const PART_UNIT: usize = 32;
 
-/// Inner elements of 32 rows that fit any second cache: dividing them further brings nothing.
-const LEAST_CACHED_PART: usize = 2048;
+/// Sums of a lane that every compiler takes; Microsoft's FXC gives up on 256 of them.
+const LARGEST_BLOCK: u32 = 128;
 
 /// Below so many workgroups, sharing the inner length brings idle units to work.
 const ENOUGH_GROUPS: usize = 256;
+
+/// Below so many it may still, on the largest GPUs: measuring tells.
+const MOST_GROUPS: usize = 1024;
 
 /// Rows and columns of the register blocks that the driver makes most of, if they are to be tall for so many rows.
 pub(crate) fn tall_block(caps: &Caps, rows: usize) -> Option<(u32, u32)> {
@@ -158,7 +164,8 @@ impl MatmulVariant {
             let tile = TILE_ROWS.into_iter().find(|tile| rows <= *tile as usize).unwrap_or(64);
             let groups = rows.div_ceil(tile as usize) * n.div_ceil(64);
             let parts = [8, 4, 2].into_iter().find(|p| groups * p <= ENOUGH_GROUPS && k / p >= 512);
-            return MatmulVariant::Tile { rows: tile, parts: parts.unwrap_or(1) as u32 };
+            // 4 x 4 outputs a lane, whatever the rows: eight reads of workgroup memory for 64 products.
+            return MatmulVariant::Tile { rows: tile, lane_rows: 4, parts: parts.unwrap_or(1) as u32 };
         }
         // A recent Mesa reads what is the same for all lanes once, and needs no shuffles for it.
         if let Some((mr, nr)) = tall_block(caps, rows) {
@@ -166,7 +173,7 @@ impl MatmulVariant {
         }
         if Need::Subgroup8.is_met(caps) && !caps.is_recent_lavapipe() {
             let groups = [1, 2].into_iter().find(|groups| rows <= 8 * groups).unwrap_or(4);
-            return MatmulVariant::Shuffle { groups: groups as u32, parts: 1 };
+            return MatmulVariant::Shuffle { groups: groups as u32 };
         }
         let mr = if rows <= 4 { 4 } else { 8 };
         let nr = [1, 2, 4].into_iter().find(|nr| n <= 64 * nr).unwrap_or(8);
@@ -180,11 +187,10 @@ impl MatmulVariant {
         for mr in [4, 8] {
             all.extend([1, 2, 4, 8].map(|nr| Direct { mr, nr }));
         }
-        all.extend([(16, 8), (32, 4)].map(|(mr, nr)| Direct { mr, nr }));
-        all.extend([1, 2, 4].map(|groups| Shuffle { groups, parts: 1 }));
-        all.extend([2, 4].map(|parts| Shuffle { groups: 4, parts }));
-        for rows in TILE_ROWS {
-            all.extend([1, 2, 4, 8].map(|parts| Tile { rows, parts }));
+        all.extend([(16, 8), (32, 4), (32, 8)].map(|(mr, nr)| Direct { mr, nr }));
+        all.extend([1, 2, 4].map(|groups| Shuffle { groups }));
+        for (rows, lane_rows) in TILES {
+            all.extend([1, 2, 4, 8].map(|parts| Tile { rows, lane_rows, parts }));
         }
         for subgroups in [false, true] {
             all.extend([1, 4].map(|mr| Gemv { mr, subgroups }));
@@ -213,6 +219,9 @@ impl MatmulVariant {
             }
             MatmulVariant::Gemv { subgroups: true, .. } => Need::missing(&[Need::Subgroup], caps),
             MatmulVariant::Shuffle { .. } => Need::missing(&[Need::Subgroup8], caps),
+            MatmulVariant::Direct { mr, nr } if mr * nr > LARGEST_BLOCK && caps.is_direct3d() => {
+                vec![format!("a shader compiler that takes {} sums of a lane (not Direct3D's)", mr * nr)]
+            }
             _ => Vec::new(),
         }
     }
@@ -253,18 +262,15 @@ impl MatmulVariant {
             MatmulVariant::Direct { mr, nr } => {
                 (nr == 1 || n > 32 * nr as usize || mr > 8)
                     && (mr <= 8 || (rows >= mr as usize && caps.is_software()))
+                    && (mr * nr <= LARGEST_BLOCK || caps.is_recent_lavapipe())
             }
-            // No more groups of rows than there are rows for, and no parts that any cache holds with ease.
-            MatmulVariant::Shuffle { groups, parts } => {
-                (groups == 1 || rows > 4 * groups as usize)
-                    && (parts == 1 || k / parts as usize >= LEAST_CACHED_PART)
+            // No more groups of rows than there are rows for.
+            MatmulVariant::Shuffle { groups } => groups == 1 || rows > 4 * groups as usize,
+            // On software adapters, which win nothing by tiles, one size; elsewhere none smaller than half of the rows.
+            MatmulVariant::Tile { rows: tile, lane_rows, parts } if caps.is_software() => {
+                (tile, lane_rows, parts) == (64, 4, 1)
             }
-            // No smaller tiles than half of the rows, and on software adapters, which win nothing by them, one size.
-            MatmulVariant::Tile { rows: tile, .. }
-                if tile < 64 && (caps.is_software() || rows > 2 * tile as usize) =>
-            {
-                false
-            }
+            MatmulVariant::Tile { rows: tile, .. } if tile < 64 && rows > 2 * tile as usize => false,
             // Software adapters have few cores to share the inner length.
             MatmulVariant::Tile { parts, .. } | MatmulVariant::Coop { parts, .. } if parts > 1 => {
                 let [tile, columns] = match *variant {
@@ -273,7 +279,7 @@ impl MatmulVariant {
                     _ => [64, 64],
                 };
                 !caps.is_software()
-                    && rows.div_ceil(tile) * n.div_ceil(columns) < ENOUGH_GROUPS
+                    && rows.div_ceil(tile) * n.div_ceil(columns) < MOST_GROUPS
                     && k / parts as usize >= 512
             }
             MatmulVariant::Gemv { mr, .. } => rows <= 2 * mr as usize,
@@ -312,9 +318,7 @@ impl MatmulVariant {
     /// Parts that the inner length is computed in.
     pub fn parts(self) -> u32 {
         match self {
-            MatmulVariant::Shuffle { parts, .. }
-            | MatmulVariant::Tile { parts, .. }
-            | MatmulVariant::Coop { parts, .. } => parts,
+            MatmulVariant::Tile { parts, .. } | MatmulVariant::Coop { parts, .. } => parts,
             _ => 1,
         }
     }
@@ -329,23 +333,15 @@ impl MatmulVariant {
 
     /// True if parts of the inner length are computed side by side, their sums added by a dispatch of its own.
     pub(crate) fn has_partial_sums(self) -> bool {
-        matches!(self, MatmulVariant::Tile { parts: 2.., .. } | MatmulVariant::Coop { parts: 2.., .. })
+        self.parts() > 1
     }
 
     /// The same blocks, the inner length in one part.
     pub(crate) fn with_whole_inner(mut self) -> MatmulVariant {
-        if let MatmulVariant::Shuffle { parts, .. }
-        | MatmulVariant::Tile { parts, .. }
-        | MatmulVariant::Coop { parts, .. } = &mut self
-        {
+        if let MatmulVariant::Tile { parts, .. } | MatmulVariant::Coop { parts, .. } = &mut self {
             *parts = 1;
         }
         self
-    }
-
-    /// The same with the whole inner length in every dispatch, where sums have to be whole before they are stored.
-    pub(crate) fn with_whole_sums(self) -> MatmulVariant {
-        if self.has_partial_sums() { self } else { self.with_whole_inner() }
     }
 }
 
@@ -357,12 +353,9 @@ impl fmt::Display for MatmulVariant {
         match *self {
             MatmulVariant::Naive => f.write_str("naive"),
             MatmulVariant::Direct { mr, nr } => write!(f, "direct {mr}x{nr}"),
-            MatmulVariant::Shuffle { groups, parts } => {
-                write!(f, "shuffle {}x4", 8 * groups)?;
-                in_parts(f, parts)
-            }
-            MatmulVariant::Tile { rows, parts } => {
-                write!(f, "tile {rows}x64")?;
+            MatmulVariant::Shuffle { groups } => write!(f, "shuffle {}x4", 8 * groups),
+            MatmulVariant::Tile { rows, lane_rows, parts } => {
+                write!(f, "tile {rows}x64 by {lane_rows}x4")?;
                 in_parts(f, parts)
             }
             MatmulVariant::Gemv { mr, subgroups } => {
