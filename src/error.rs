@@ -68,14 +68,18 @@ pub enum Error {
     #[error("{0}")]
     Adapter(String),
     /// A device, the caller's or our own, lacks something that no kernel, or the kernel asked for, can do without.
-    #[error("this device lacks what is asked of it: {}", missing.join(", "))]
+    #[error(
+        "this device lacks what is asked of it: {}; `diffa devices` shows what there is to choose from with --adapter \
+         and --backend",
+        missing.join(", ")
+    )]
     Unsupported {
         /// Every missing feature or limit, each with the value needed and the value found.
         missing: Vec<String>,
     },
     /// The device has less memory than the model needs; found before anything is loaded.
     #[error(
-        "the model needs {:.1} GB of memory and the adapter has {:.1} GB; `diffa plan` shows what needs it, \
+        "the model needs {:.1} GB of memory and the adapter can give {:.1} GB; `diffa plan` shows what needs it, \
          --quantize q8 or q4 makes the language model smaller, --adapter picks another adapter",
         *needed as f64 / 1e9, *available as f64 / 1e9
     )]
@@ -117,7 +121,11 @@ pub enum Error {
         got: Vec<usize>,
     },
     /// A kernel does not compile. Always a defect of this crate or of a driver.
-    #[error("kernel `{kernel}` ({variant}) does not compile on this adapter: {message}")]
+    #[error(
+        "kernel `{kernel}` ({variant}) does not compile on this adapter: {message}; this is a defect of diffa or of the \
+         driver: try --tuning off, another --backend or a newer driver, and please report it with what `diffa devices \
+         --json` prints"
+    )]
     Shader {
         /// Kernel name, which is also its file name under `shaders/`.
         kernel: &'static str,
@@ -127,7 +135,10 @@ pub enum Error {
         message: String,
     },
     /// The device reported an error: out of memory, lost, or a validation failure.
-    #[error("GPU error while {doing}: {message}")]
+    #[error(
+        "GPU error while {doing}: {message}; this is a defect of diffa or of the driver: try --tuning off, another \
+         --backend or a newer driver, and please report it with what `diffa devices --json` prints"
+    )]
     Gpu {
         /// What the engine was doing.
         doing: String,

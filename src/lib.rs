@@ -26,6 +26,7 @@ pub mod checkpoint;
 pub mod decode;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "eval")]
 pub mod eval;
 pub mod files;
 mod fnv;

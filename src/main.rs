@@ -1,4 +1,4 @@
-//! The command line: `diffa ask`, `generate`, `stages`, `devices`, `synth`, `score`, `bench`.
+//! The command line, from arguments to exit code.
 
 mod cli;
 

@@ -303,9 +303,18 @@ fn a_synthetic_model_answers() {
     let llm = text(&dir.path().join("llm"));
     stdout_of(&["synth", "--shape", "tiny", "--out", &llm, "--seed", "3", "--parts", "llm"]);
     assert!(!Path::new(&llm).join("whisper").exists());
-    let shard =
-        |folder: &str| std::fs::read(Path::new(folder).join("llada/model-00001-of-00002.safetensors"));
-    assert_eq!(shard(&out).ok(), shard(&llm).ok());
+    let shard = |folder: &str| {
+        std::fs::read(Path::new(folder).join("llada/model-00001-of-00004.safetensors")).unwrap()
+    };
+    assert_eq!(shard(&out), shard(&llm));
+
+    // A model that is there is not replaced by accident.
+    let again = ["synth", "--shape", "tiny", "--out", &llm, "--seed", "4", "--parts", "llm"];
+    let refused = run(&again);
+    assert!(!refused.status.success() && stderr(&refused).contains("--force"), "{}", stderr(&refused));
+    assert_eq!(shard(&out), shard(&llm));
+    stdout_of(&[&again[..], &["--force"]].concat());
+    assert_ne!(shard(&out), shard(&llm));
 }
 
 #[test]
@@ -315,6 +324,7 @@ fn help_is_help_and_quiet_is_quiet() {
         assert!(help.contains("Usage: diffa"), "{help}");
     }
     assert!(stdout_of(&["--help"]).contains("Exit codes"));
+    assert!(stdout_of(&["completions", "bash"]).contains("--gen-length"));
     assert!(stdout_of(&["--version"]).starts_with("diffa "));
     let quiet = run(&["ask", &demo_clip("16_beeps_two.wav"), "How many beeps?", "--gen-length", "4", "-q"]);
     assert_eq!(stderr(&quiet), "");

@@ -11,7 +11,7 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("fnv", &[]),
     ("files", &["error"]),
     ("system", &["error"]),
-    ("gpu", &["error", "quant", "fnv", "files"]),
+    ("gpu", &["error", "quant", "fnv", "files", "system"]),
     ("ops", &["error", "quant", "fnv", "gpu"]),
     // Files, sounds, words and scores know nothing of the device.
     ("checkpoint", &["error", "quant", "system"]),
@@ -45,7 +45,7 @@ const PURE: [(&str, &[&str]); 4] = [
 const WGPU_ALLOWED: [(&str, &str); 3] = [
     ("lib.rs", "re-exports it for hosts"),
     ("cli/devices.rs", "lists adapters with their limits and features"),
-    ("cli/report.rs", "writes the adapter's facts into reports"),
+    ("cli/facts.rs", "writes the adapter's facts into reports"),
 ];
 
 fn src() -> PathBuf {

@@ -9,7 +9,7 @@ use diffa::ModelPaths;
 use super::bench::BenchCommand;
 use super::eval::{self, EvalArgs};
 use super::merge::{self, MergeArgs};
-use super::{compare_runs, score};
+use super::{report, score};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -77,9 +77,17 @@ Examples:
   diffa synth --shape tiny --out /tmp/tiny
   diffa synth --shape 8b --out /data/synthetic --parts llm";
 
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  diffa completions bash > ~/.local/share/bash-completion/completions/diffa
+  diffa completions zsh > ~/.zfunc/_diffa";
+
+/// Release and commit.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("DIFFA_COMMIT"), ")");
+
 /// Answers questions about audio with a diffusion language model, on any GPU.
 #[derive(Debug, Parser)]
-#[command(name = "diffa", version, after_help = EXAMPLES, max_term_width = 110, arg_required_else_help = true)]
+#[command(name = "diffa", version = VERSION, after_help = EXAMPLES, max_term_width = 110, arg_required_else_help = true)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) global: Global,
@@ -153,11 +161,17 @@ pub(super) enum Command {
     #[command(after_help = score::HELP)]
     Score(Box<score::ScoreArgs>),
     /// Several runs of one benchmark in one table: accuracy, seconds and forwards for an answer.
-    #[command(after_help = compare_runs::HELP)]
-    Report(compare_runs::ReportArgs),
+    #[command(after_help = report::HELP)]
+    Report(report::ReportArgs),
     /// Measures kernels, models, loads and decodes, and compares measurements.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Prints what a shell needs to complete this program's commands and options.
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -184,15 +198,8 @@ pub(super) struct AskArgs {
 pub(super) struct GenerateArgs {
     /// What to answer.
     pub(super) prompt: String,
-    /// Model folder with `llada/` in it. Without it and --llm the built-in demo model answers.
-    #[arg(long, value_name = "DIR", help_heading = "Model")]
-    pub(super) model: Option<PathBuf>,
-    /// LLaDA folder, instead of the one in --model.
-    #[arg(long, value_name = "DIR", help_heading = "Model")]
-    pub(super) llm: Option<PathBuf>,
-    /// Quantize the large matrices while loading: half (q8) or a third (q4) of the memory.
-    #[arg(long, value_name = "q8|q4", help_heading = "Model", value_parser = PossibleValuesParser::new(["q8", "q4"]))]
-    pub(super) quantize: Option<String>,
+    #[command(flatten)]
+    pub(super) llm: LlmArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
     #[command(flatten)]
@@ -230,9 +237,12 @@ pub(super) struct SynthArgs {
     /// How large a model.
     #[arg(long, value_parser = PossibleValuesParser::new(["tiny", "s", "m", "8b"]))]
     pub(super) shape: String,
-    /// Folder to write to; files of the same names in it are replaced.
+    /// Folder to write to.
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
+    /// Replaces a model that is in the folder already.
+    #[arg(long)]
+    pub(super) force: bool,
     /// Seed of the random numbers.
     #[arg(long, default_value_t = 0, value_name = "N", allow_negative_numbers = true)]
     pub(super) seed: u64,
@@ -245,38 +255,50 @@ pub(super) struct SynthArgs {
     pub(super) holes: bool,
 }
 
-/// Where the checkpoints are.
+/// Where the language model is, and how it is loaded.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
-pub(super) struct ModelArgs {
-    /// Model folder with `llada/`, `whisper/` and `diffa/` in it. Without any folder the built-in demo model
-    /// answers.
+pub(super) struct LlmArgs {
+    /// Model folder with `llada/`, `whisper/` and `diffa/` in it, as far as they are needed. Without any folder the
+    /// built-in demo model is taken.
     #[arg(long, value_name = "DIR")]
     pub(super) model: Option<PathBuf>,
     /// LLaDA folder, instead of the one in --model.
     #[arg(long, value_name = "DIR")]
     pub(super) llm: Option<PathBuf>,
+    /// Quantize the language model's large matrices while loading: half (q8) or a third (q4) of the memory.
+    #[arg(long, value_name = "q8|q4", value_parser = PossibleValuesParser::new(["q8", "q4"]))]
+    quantize: Option<String>,
+}
+
+impl LlmArgs {
+    pub(super) fn paths(&self) -> ModelPaths {
+        ModelPaths {
+            model: self.model.clone(),
+            llm: self.llm.clone(),
+            quantize: self.quantize.as_deref().and_then(super::quantize::parse),
+            ..Default::default()
+        }
+    }
+}
+
+/// Where the checkpoints are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(super) struct ModelArgs {
+    #[command(flatten)]
+    llm: LlmArgs,
     /// Whisper folder, instead of the one in --model.
     #[arg(long, value_name = "DIR")]
     pub(super) whisper: Option<PathBuf>,
     /// DIFFA adapter folder, instead of `diffa/` in --model.
     #[arg(long, value_name = "DIR")]
     pub(super) adapters: Option<PathBuf>,
-    /// Quantize the language model's large matrices while loading: half (q8) or a third (q4) of the memory.
-    #[arg(long, value_name = "q8|q4", value_parser = PossibleValuesParser::new(["q8", "q4"]))]
-    pub(super) quantize: Option<String>,
 }
 
 impl ModelArgs {
     pub(super) fn paths(&self) -> ModelPaths {
-        let ModelArgs { model, llm, whisper, adapters, quantize } = self;
-        ModelPaths {
-            model: model.clone(),
-            llm: llm.clone(),
-            whisper: whisper.clone(),
-            adapters: adapters.clone(),
-            quantize: quantize.as_deref().and_then(super::quantize::parse),
-        }
+        ModelPaths { whisper: self.whisper.clone(), adapters: self.adapters.clone(), ..self.llm.paths() }
     }
 }
 

@@ -8,9 +8,10 @@ use diffa::model::config::WhisperConfig;
 use diffa::model::hearing;
 use diffa::{Clip, Diffa, Error, Result};
 
-use super::answers::Respondent;
+use super::answered::{Heard, answer_event, summary};
 use super::args::{AskArgs, Global};
-use super::report::{self, Heard, Report};
+use super::respond::Respondent;
+use super::run::Run;
 use super::terminal::{self, Terminal};
 use super::{interrupt, load, settings};
 
@@ -49,7 +50,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &AskArgs) -> Result<()
             let answered = respondent.respond(Some(&clip), question)?;
             let answer = &answered.answer;
             if args.output.events {
-                terminal::print(&report::answer_event(&answered))?;
+                terminal::print(&answer_event(&answered))?;
             } else if !args.output.json {
                 let span = match args.long.as_str() {
                     "window" => format!("[{start:.1}-{:.1} s] ", start + seconds),
@@ -60,7 +61,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &AskArgs) -> Result<()
             if args.output.stats {
                 term.figures(&answered.stats(Some((seconds, hear))));
             } else if term.is_live() {
-                term.note(&report::summary(answer, Some((seconds, hear))));
+                term.note(&summary(answer, Some((seconds, hear))));
             }
             if let Some(heard) = heard.last_mut() {
                 heard.answers.push(answered);
@@ -69,7 +70,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &AskArgs) -> Result<()
     }
 
     let tokenizer = diffa.tokenizer();
-    let report = Report { gpu: &gpu, options: &options, system, paths: &paths, load, tokenizer };
+    let report = Run { gpu: &gpu, options: &options, system, paths: &paths, load, tokenizer };
     if let Some(path) = &args.output.trace {
         report.write_trace(path, Some(&args.audio), heard.iter().flat_map(|heard| &heard.answers))?;
     }

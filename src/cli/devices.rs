@@ -1,18 +1,18 @@
 //! `diffa devices`: every adapter, what it offers, and the kernels it would get.
 
-use diffa::gpu::adapter::list;
+use diffa::Result;
+use diffa::gpu::adapter::{find, list, none_found};
 use diffa::gpu::caps::{Caps, describe};
 use diffa::gpu::{AdapterChoice, Requirements};
 use diffa::ops::attention::AttentionVariant;
 use diffa::ops::lm_head::LmHeadVariant;
 use diffa::ops::matmul::MatmulVariant;
 use diffa::tune::Tuning;
-use diffa::{Error, Result};
 use indicatif::BinaryBytes;
 use serde_json::{Value, json};
 
 use super::args::{DevicesArgs, Global};
-use super::{load, report, terminal};
+use super::{facts, load, terminal};
 
 /// Rows and columns of the product that the matmul kernel is shown for: a projection of LLaDA-8B.
 const TYPICAL_MATMUL: [usize; 3] = [128, 4096, 4096];
@@ -27,26 +27,19 @@ pub(super) fn run(global: &Global, args: &DevicesArgs) -> Result<()> {
     for device in &mut shown {
         device.tuned = tuned(global, &describe(&device.info))?;
     }
-    if let Some(wanted) = &global.adapter {
-        let wanted = wanted.to_lowercase();
-        shown.retain(|device| {
-            device.index.to_string() == wanted || describe(&device.info).to_lowercase().contains(&wanted)
-        });
-        if shown.is_empty() {
-            let known: Vec<_> =
-                all.iter().enumerate().map(|(i, a)| format!("{i}: {}", describe(&a.get_info()))).collect();
-            let reason = format!("no adapter matches `{wanted}`; there are {}", known.join("; "));
-            return Err(Error::usage("--adapter", reason));
-        }
+    if let Some(wanted) = global.adapter.as_ref().filter(|_| !shown.is_empty()) {
+        let names: Vec<String> = all.iter().map(|adapter| describe(&adapter.get_info())).collect();
+        let found = find(&names, wanted)?;
+        let is_index = wanted.parse() == Ok(found);
+        let has_name = |i: usize| names[i].to_lowercase().contains(&wanted.to_lowercase());
+        shown.retain(|device| if is_index { device.index == found } else { has_name(device.index) });
     }
     if args.json {
         let adapters: Vec<Value> = shown.iter().map(Device::json).collect();
         terminal::print(&json!({ "adapters": adapters, "default": default }).to_string())?;
     }
     if shown.is_empty() {
-        return Err(Error::Adapter(
-            "no GPU adapter was found; install a driver or try another --backend".into(),
-        ));
+        return Err(none_found());
     }
     for device in shown.iter().filter(|_| !args.json) {
         terminal::print(&device.text())?;
@@ -115,7 +108,7 @@ impl Device {
 
     fn json(&self) -> Value {
         let why = if self.is_default { "default" } else { "" };
-        let mut value = report::adapter(&self.info, why);
+        let mut value = facts::adapter(&self.info, why);
         let more = json!({
             "index": self.index,
             "usable": self.missing.is_empty(),

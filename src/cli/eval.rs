@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::args::{DecodeArgs, Global, ModelArgs};
 use super::terminal::{self, Terminal};
-use super::{interrupt, load, paths, report, settings};
+use super::{facts, interrupt, load, paths, settings};
 
 pub(super) const HELP: &str = "\
 MMSU is read from its jsonl, MMAU from its json, VoiceBench from a Parquet file of the Hugging Face hub, a jsonl with \
@@ -206,7 +206,7 @@ fn run_settings(paths: &ModelPaths, preset: &str, options: &DecodeOptions, syste
     let mut all = Object::new();
     all.insert("model".into(), model(paths)?);
     all.insert("preset".into(), preset.into());
-    all.extend(report::settings(options));
+    all.extend(facts::settings(options));
     // Left out where it is what it always was, so that files of earlier versions are known as the same run.
     all.retain(|key, value| key != "cache_dtype" || *value != CacheDtype::F32.name());
     all.insert("system".into(), system.into());

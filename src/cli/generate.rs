@@ -1,21 +1,20 @@
 //! `diffa generate`: a plain chat turn, without audio.
 
-use diffa::{Error, ModelPaths, Result};
+use diffa::{Error, Result};
 
-use super::answers::Respondent;
+use super::answered::{answer_event, summary};
 use super::args::{GenerateArgs, Global};
-use super::report::{self, Report};
+use super::respond::Respondent;
+use super::run::Run;
 use super::terminal::{self, Terminal};
-use super::{interrupt, load, quantize, settings};
+use super::{interrupt, load, settings};
 
 /// Runs the command.
 pub(super) fn run(term: &Terminal, global: &Global, args: &GenerateArgs) -> Result<()> {
     if args.prompt.trim().is_empty() {
         return Err(Error::usage("PROMPT", "is empty; say something, for example \"Name three colours.\""));
     }
-    let quantize = args.quantize.as_deref().and_then(quantize::parse);
-    let paths =
-        ModelPaths { model: args.model.clone(), llm: args.llm.clone(), quantize, ..Default::default() };
+    let paths = args.llm.paths();
     let mut options = settings::decode_options(&args.decode, paths.is_demo())?;
     if let Some(path) = &args.output.trace {
         load::check_target("--trace", path, None)?;
@@ -29,17 +28,17 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &GenerateArgs) -> Resu
     let respondent = Respondent { term, diffa: &diffa, options: &options, system, output: &args.output };
     let answered = respondent.respond(None, &args.prompt)?;
     if args.output.events {
-        terminal::print(&report::answer_event(&answered))?;
+        terminal::print(&answer_event(&answered))?;
     } else if !args.output.json {
         terminal::print(&answered.answer.text)?;
     }
     if args.output.stats {
         term.figures(&answered.stats(None));
     } else if term.is_live() {
-        term.note(&report::summary(&answered.answer, None));
+        term.note(&summary(&answered.answer, None));
     }
     let tokenizer = diffa.tokenizer();
-    let report = Report { gpu: &gpu, options: &options, system, paths: &paths, load, tokenizer };
+    let report = Run { gpu: &gpu, options: &options, system, paths: &paths, load, tokenizer };
     if let Some(path) = &args.output.trace {
         report.write_trace(path, None, std::iter::once(&answered))?;
     }

@@ -144,7 +144,10 @@ impl JudgeArgs {
         let name = &self.judge_key_env;
         match std::env::var(name) {
             Ok(key) if key.chars().all(|c| c.is_ascii_graphic()) && !key.is_empty() => Ok(Some(key)),
-            Ok(_) => Err(Error::usage("--judge-key-env", format!("what {name} holds is no key"))),
+            Ok(_) => Err(Error::usage(
+                "--judge-key-env",
+                format!("{name} is empty, or has blanks or line breaks in it"),
+            )),
             Err(_) if name == KEY_VARIABLE => {
                 term.note(&format!("{name} is not set: the judge is asked without a key"));
                 Ok(None)

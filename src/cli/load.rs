@@ -181,7 +181,7 @@ pub(super) fn model(
     let DecodeOptions { gen_length, block_length, cache, cache_dtype, .. } = *options;
     let layout = Layout { prompt_rows: vec![TYPICAL_ROWS], gen_length, candidates: block_length };
     let needed = MemoryPlan::new(paths, parts, &layout, cache != Cache::None, cache_dtype)?.total();
-    if let Some(available) = gpu.caps().memory_bytes.filter(|available| needed > *available) {
+    if let Some(available) = gpu.caps().usable_memory().filter(|available| needed > *available) {
         return Err(Error::Memory { needed, available });
     }
     let bar = term.bytes("loading", total);

@@ -1,14 +1,16 @@
 //! From arguments to exit code. Every command is a function that returns the library's error type; only
 //! this file prints errors and decides how the process ends.
 
-mod answers;
+mod answered;
 mod args;
 mod ask;
 mod bench;
 mod canvas;
-mod compare_runs;
 mod devices;
+#[cfg(test)]
+mod documented;
 mod eval;
+mod facts;
 mod generate;
 mod interrupt;
 mod judge;
@@ -18,16 +20,19 @@ mod paths;
 mod plan;
 mod quantize;
 mod report;
+mod respond;
+mod run;
 mod score;
 mod settings;
 mod stages;
 mod synth;
 mod terminal;
+mod trace;
 mod tune;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use diffa::Error;
 
 use args::{Cli, Command};
@@ -38,6 +43,13 @@ const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
 const INCOMPLETE: u8 = 3;
 const INTERRUPTED: u8 = 130;
+
+/// `diffa completions`: a script for a shell.
+fn completions(shell: clap_complete::Shell) -> diffa::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "diffa", &mut script);
+    terminal::print(String::from_utf8_lossy(&script).trim_end())
+}
 
 /// Runs the command line.
 pub(crate) fn run() -> ExitCode {
@@ -61,10 +73,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Plan(args) => plan::run(&cli.global, args),
         Command::Synth(args) => synth::run(&term, args),
         Command::Score(args) => score::run(&term, args),
-        Command::Report(args) => compare_runs::run(args),
+        Command::Report(args) => report::run(args),
         Command::Eval(args) => eval::run(&term, &cli.global, args),
         Command::Merge(args) => merge::run(args),
         Command::Bench(command) => bench::run(&term, &cli.global, command),
+        Command::Completions { shell } => completions(*shell),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use diffa::gpu::AdapterChoice;
-use diffa::gpu::adapter::{list, memory_bytes};
+use diffa::gpu::adapter::{find, list, memory_bytes};
 use diffa::gpu::caps::describe;
 use diffa::model::Part;
 use diffa::model::forward::Layout;
@@ -18,7 +18,8 @@ use super::terminal;
 pub(super) const HELP: &str = "\
 Reads the headers of the files, and of f32 matrices the values: those that f16 or bf16 hold exactly are kept so. \
 Weights are exact; the buffers of a request are estimated for the rows and lengths given. Memory is \
-what a Vulkan driver reports as its own; other backends do not tell.
+what a Vulkan driver reports as its own (other backends do not tell), of a software adapter what the machine has \
+available.
 
 Examples:
   diffa plan
@@ -71,8 +72,12 @@ fn plans(paths: &ModelPaths, args: &PlanArgs) -> Result<Vec<(&'static str, Memor
 pub(super) fn run(global: &Global, args: &PlanArgs) -> Result<()> {
     let backend = global.backend.as_deref().map(AdapterChoice::parse_backend).transpose()?;
     let plans = plans(&args.model.paths(), args)?;
-    let adapters: Vec<(String, Option<u64>)> =
+    let mut adapters: Vec<(String, Option<u64>)> =
         list(backend).iter().map(|a| (describe(&a.get_info()), memory_bytes(a))).collect();
+    if let Some(wanted) = &global.adapter {
+        let names: Vec<String> = adapters.iter().map(|(name, _)| name.clone()).collect();
+        adapters = vec![adapters.swap_remove(find(&names, wanted)?)];
+    }
     if args.json {
         let plan = |(name, plan): &(&str, MemoryPlan)| {
             let fits: Vec<Value> = adapters

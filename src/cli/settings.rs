@@ -1,5 +1,6 @@
 //! From arguments to the library's decode options: lengths that follow from each other, end tokens by name.
 
+use diffa::decode::preset::SETTLED_GAPS;
 use diffa::{CacheDtype, DecodeOptions, Error, Preset, Result};
 
 use super::args::DecodeArgs;
@@ -31,7 +32,7 @@ pub(super) fn decode_options_from(args: &DecodeArgs, usual: &DecodeOptions) -> R
     if given.is_some() && args.stop.as_deref() != Some("answer") && options.settled_gaps.is_none() {
         return Err(Error::usage("--settled-gaps", "is for --stop answer, which was not asked for"));
     }
-    let gaps = gaps(given.unwrap_or(USUAL_GAPS))?;
+    let gaps = given.map_or(Ok(SETTLED_GAPS), gaps)?;
     match args.stop.as_deref() {
         Some("answer") => options.settled_gaps = Some(gaps),
         Some(_) => options.settled_gaps = None,
@@ -71,9 +72,6 @@ fn with_lengths(
     let steps = steps.unwrap_or(if none_given { usual.steps } else { gen_length });
     DecodeOptions::new(steps, block_length, gen_length)
 }
-
-/// Mean gaps at which the thirds of a block count as settled, as `--help` gives them.
-const USUAL_GAPS: &str = "7.5,5,2.5";
 
 fn gaps(text: &str) -> Result<[f32; 3]> {
     let parsed: Option<Vec<f32>> = text.split(',').map(|part| part.trim().parse().ok()).collect();

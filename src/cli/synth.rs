@@ -18,6 +18,13 @@ pub(super) fn run(term: &Terminal, args: &SynthArgs) -> Result<()> {
     };
     let wanted = |part: &str| args.parts.is_empty() || args.parts.iter().any(|p| p == part);
     let parts = SynthParts { llada: wanted("llm"), whisper: wanted("whisper"), adapter: wanted("adapters") };
+    let folders = [(parts.llada, "llada"), (parts.whisper, "whisper"), (parts.adapter, "diffa")];
+    let known = folders.iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, name)| args.out.join(name));
+    if let Some(model) = known.filter(|_| !args.force).find(|folder| folder.join("config.json").exists()) {
+        let reason =
+            format!("{} holds a model; name another folder, or replace it with --force", model.display());
+        return Err(Error::usage("--out", reason));
+    }
     let total = shape.total_bytes(parts)?;
     if args.holes {
         term.note(&format!("writing headers for {} to {}", BinaryBytes(total), args.out.display()));

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::caps::{Requirements, describe};
+use crate::system;
 
 /// Which adapter to open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,30 +54,37 @@ fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
     (kind, u8::from(info.backend == wgpu::Backend::Gl))
 }
 
+/// What to say where there is no adapter at all.
+pub fn none_found() -> Error {
+    Error::Adapter(
+        "no GPU adapter was found. Install a Vulkan driver (on Debian or Ubuntu a software one is in \
+         `mesa-vulkan-drivers`), or try another --backend"
+            .into(),
+    )
+}
+
+/// The index of the adapter that `--adapter` means among `names`, those of [`list`] by [`describe`]: an index, else
+/// the first that has `wanted` in its name. Errors: none; the message lists all.
+pub fn find(names: &[String], wanted: &str) -> Result<usize> {
+    let by_index = wanted.parse::<usize>().ok().filter(|i| *i < names.len());
+    let by_name = || names.iter().position(|name| name.to_lowercase().contains(&wanted.to_lowercase()));
+    by_index.or_else(by_name).ok_or_else(|| {
+        let known: Vec<_> = names.iter().enumerate().map(|(i, name)| format!("{i}: {name}")).collect();
+        Error::usage("--adapter", format!("no adapter matches `{wanted}`; there are {}", known.join("; ")))
+    })
+}
+
 /// The chosen adapter and the reason, as a phrase to print.
 pub(crate) fn choose(choice: &AdapterChoice) -> Result<(wgpu::Adapter, String)> {
     let adapters = list(choice.backend);
     if adapters.is_empty() {
-        return Err(Error::Adapter(
-            "no GPU adapter was found. Install a Vulkan driver (on Debian or Ubuntu a software one is in \
-             `mesa-vulkan-drivers`), or try another --backend"
-                .into(),
-        ));
+        return Err(none_found());
     }
-    let names: Vec<String> = adapters.iter().map(|a| describe(&a.get_info())).collect();
     let usable = |a: &wgpu::Adapter| Requirements::missing(&a.limits()).is_empty();
     let (index, reason) = match &choice.adapter {
         Some(wanted) => {
-            let by_index = wanted.parse::<usize>().ok().filter(|i| *i < adapters.len());
-            let by_name = || names.iter().position(|n| n.to_lowercase().contains(&wanted.to_lowercase()));
-            let index = by_index.or_else(by_name).ok_or_else(|| {
-                let known: Vec<_> = names.iter().enumerate().map(|(i, n)| format!("{i}: {n}")).collect();
-                Error::usage(
-                    "--adapter",
-                    format!("no adapter matches `{wanted}`; there are {}", known.join("; ")),
-                )
-            })?;
-            (index, format!("asked for with --adapter {wanted}"))
+            let names: Vec<String> = adapters.iter().map(|a| describe(&a.get_info())).collect();
+            (find(&names, wanted)?, format!("asked for with --adapter {wanted}"))
         }
         None => match adapters.iter().position(usable) {
             Some(_) if adapters.len() == 1 => {
@@ -114,10 +122,17 @@ pub fn cooperative_edges(adapter: &wgpu::Adapter) -> Vec<u32> {
     [8, 16].into_iter().filter(|edge| has(*edge)).collect()
 }
 
+/// Bytes that a model on this adapter can have: the largest pool of memory that is the adapter's own or, for a
+/// software adapter, what the machine has available now. `None` where nobody tells.
+pub fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
+    let is_software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
+    if is_software { system::available_bytes() } else { own_memory_bytes(adapter) }
+}
+
 /// The largest pool of memory that is the adapter's own, in bytes; `None` where the backend does not tell
 /// (wgpu has no such query, so this asks Vulkan underneath), and for software adapters, which use the
 /// machine's memory and report some other number.
-pub fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
+pub(crate) fn own_memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
     if adapter.get_info().device_type == wgpu::DeviceType::Cpu {
         return None;
     }
@@ -137,5 +152,20 @@ pub fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
     {
         let _ = adapter;
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_goes_before_a_name_that_has_it() {
+        let names = ["Radeon 610".to_string(), "GeForce (vulkan)".to_string(), "GeForce (gl)".to_string()];
+        assert_eq!(find(&names, "1").unwrap(), 1);
+        assert_eq!(find(&names, "610").unwrap(), 0);
+        assert_eq!(find(&names, "geforce").unwrap(), 1);
+        let error = find(&names, "arc").unwrap_err().to_string();
+        assert!(error.contains("`arc`") && error.contains("2: GeForce (gl)"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::adapter;
+use crate::system;
 
 /// What every kernel needs. These are the WebGPU default limits, so every conforming adapter has them.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +97,7 @@ impl Caps {
             info: with_known_subgroups(adapter.get_info(), &cooperative_edges),
             limits: Requirements::wanted_limits(adapter),
             features: Requirements::wanted_features(adapter),
-            memory_bytes: adapter::memory_bytes(adapter),
+            memory_bytes: adapter::own_memory_bytes(adapter),
             cooperative_edges,
         }
     }
@@ -120,6 +121,16 @@ impl Caps {
     pub fn is_recent_lavapipe(&self) -> bool {
         let release = self.info.driver_info.strip_prefix("Mesa ").and_then(|rest| rest.split('.').next());
         self.is_software() && release.and_then(|r| r.parse::<u32>().ok()).is_some_and(|r| r >= 26)
+    }
+
+    /// True if shaders go through Microsoft's compilers, FXC or DXC.
+    pub fn is_direct3d(&self) -> bool {
+        self.info.backend == wgpu::Backend::Dx12
+    }
+
+    /// Bytes that a model can have: the adapter's own memory, on a software adapter what the machine has available now.
+    pub fn usable_memory(&self) -> Option<u64> {
+        if self.is_software() { system::available_bytes() } else { self.memory_bytes }
     }
 
     /// True if the device can time its own passes.
@@ -160,9 +171,11 @@ impl Caps {
     }
 }
 
-/// On Metal wgpu reports subgroups of 4 to 64 lanes whatever the device; those with matrix units have 32.
+/// On Metal wgpu reports subgroups of 4 to 64 lanes whatever the device; Apple's own GPUs with matrix units have 32.
+/// (It names matrix units for other makers' GPUs in Macs, too, whose subgroups may have 64.)
 pub(super) fn with_known_subgroups(info: wgpu::AdapterInfo, cooperative_edges: &[u32]) -> wgpu::AdapterInfo {
-    if info.backend != wgpu::Backend::Metal || cooperative_edges.is_empty() {
+    let is_apple = info.backend == wgpu::Backend::Metal && info.name.starts_with("Apple");
+    if !is_apple || cooperative_edges.is_empty() {
         return info;
     }
     wgpu::AdapterInfo { subgroup_min_size: 32, subgroup_max_size: 32, ..info }

@@ -54,15 +54,27 @@ pub struct ModelPaths {
     pub quantize: Option<Quantization>,
 }
 
+/// A file of the demo model. Builds without it have none and never ask.
+#[cfg(feature = "demo")]
 macro_rules! demo_file {
     ($path:literal) => {
         include_bytes!(concat!("../../assets/demo/model/", $path))
     };
 }
+#[cfg(not(feature = "demo"))]
+macro_rules! demo_file {
+    ($path:literal) => {
+        &[]
+    };
+}
 
 impl ModelPaths {
-    /// True if nothing was given, so that the embedded demo model answers.
+    /// True if nothing was given, so that the embedded demo model answers; never in builds without it.
     pub fn is_demo(&self) -> bool {
+        cfg!(feature = "demo") && self.is_empty()
+    }
+
+    fn is_empty(&self) -> bool {
         self.model.is_none() && self.llm.is_none() && self.whisper.is_none() && self.adapters.is_none()
     }
 
@@ -87,6 +99,10 @@ impl ModelPaths {
                 }
                 Ok(folder)
             }
+            (None, None) if self.is_empty() => Err(Error::usage(
+                "--model",
+                "no folder was given, and this build has no demo model inside (feature `demo`)",
+            )),
             (None, None) => Err(Error::usage(
                 part.option(),
                 format!("is needed beside the folders given; or give --model with {}/ in it", part.folder()),

@@ -72,7 +72,7 @@ impl Head {
     pub fn lines(&self) -> Vec<(&'static str, String)> {
         let limits: Vec<String> = self.limits.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let mut clock = self.clock.clone();
-        if self.kind == "software" {
+        if self.clock == Clock::Cpu.name() {
             clock += "; a software adapter shares its cores, so rates are for one core";
         }
         vec![

@@ -1,20 +1,20 @@
 //! `diffa bench decode`: every decoder on one checkpoint, as ratios against the exact one in the same run.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use diffa::bench::Clock;
 use diffa::bench::decode::{Measured, measure};
 use diffa::bench::model::spread_ids;
 use diffa::bench::report::{Report, Row};
 use diffa::decode::Prompt;
-use diffa::{Cache, CacheDtype, DecodeOptions, Diffa, Error, Gpu, ModelPaths, Preset, Result, Rule};
+use diffa::{Cache, CacheDtype, DecodeOptions, Diffa, Error, Gpu, Preset, Result, Rule};
 use serde_json::{Value, json};
 
 use super::output::{Output, OutputArgs};
-use super::{folder_name, seconds};
-use crate::cli::args::{Global, length};
+use super::{name, seconds};
+use crate::cli::args::{Global, LlmArgs, length};
 use crate::cli::terminal::Terminal;
 use crate::cli::{interrupt, load};
 
@@ -28,12 +28,8 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DecodeArgs {
-    /// Model folder with `llada/` in it. Without it and --llm the built-in demo model is measured.
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
-    /// LLaDA folder, instead of the one in --model.
-    #[arg(long, value_name = "DIR")]
-    llm: Option<PathBuf>,
+    #[command(flatten)]
+    llm: LlmArgs,
     /// Rows before the answer; a 30 s clip and a short question are about 450.
     #[arg(long, value_name = "N", default_value_t = 450, value_parser = length(), allow_negative_numbers = true)]
     rows: usize,
@@ -83,17 +79,16 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &DecodeArgs) -> Result
     let settings = settings.split(',').map(lengths).collect::<Result<Vec<_>>>()?;
     let budget = seconds("--seconds", args.seconds)?;
     let cache_dtype: CacheDtype = args.cache_dtype.parse()?;
-    let paths = ModelPaths { model: args.model.clone(), llm: args.llm.clone(), ..Default::default() };
+    let paths = args.llm.paths();
     let gpu = load::open(term, global)?;
     let (diffa, _) =
         load::model(term, &gpu, &paths, false, &DecodeOptions { cache_dtype, ..Default::default() })?;
-    let name = args.llm.as_ref().or(args.model.as_ref()).map_or("demo".into(), |path| folder_name(path));
     let about = json!({
-        "model": name, "context_rows": args.rows, "seconds": args.seconds, "cache_dtype": cache_dtype.name(),
+        "model": name(&paths), "context_rows": args.rows, "seconds": args.seconds, "cache_dtype": cache_dtype.name(),
     });
     let mut report = Report::new("decode", &gpu, about);
-    // This decode waits for the device at every step (`diffa ask` queues the next one before), so wall time it is.
-    report.head.clock = "wall time".into();
+    // Whole decodes, with what the processor does between their steps.
+    report.head.clock = Clock::Wall.name().into();
     output.head(&report)?;
     for lengths in settings {
         output.text(&heading(lengths, args.rows))?;

@@ -1,6 +1,7 @@
 //! `diffa bench load`.
 
 use clap::Args;
+use diffa::bench::Clock;
 use diffa::bench::load::{Loaded, files, forget, measure, read_all};
 use diffa::bench::report::{Report, Row, table};
 use diffa::model::encoder::Encoder;
@@ -48,6 +49,7 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &LoadArgs) -> Result<(
     let gpu = load::open(term, global)?;
     let settings = json!({ "model": args.parts.name(), "cold": args.cold });
     let mut report = Report::new("load", &gpu, settings);
+    report.head.clock = Clock::Wall.name().into();
     output.head(&report)?;
     output.text("")?;
     let wanted = [(args.parts.wants_whisper(), Part::Whisper), (args.parts.wants_llm(), Part::Llm)];

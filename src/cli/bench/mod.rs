@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use diffa::{Error, ModelPaths, Result};
+use diffa::{Error, ModelPaths, Quantization, Result};
 
-use super::args::Global;
+use super::args::{Global, LlmArgs};
 use super::terminal::Terminal;
 
 #[derive(Debug, Subcommand)]
@@ -55,12 +55,8 @@ pub(super) fn run(term: &Terminal, global: &Global, command: &BenchCommand) -> R
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 struct PartArgs {
-    /// Model folder with `llada/` and `whisper/` in it.
-    #[arg(long, value_name = "DIR")]
-    model: Option<PathBuf>,
-    /// LLaDA folder, instead of the one in --model.
-    #[arg(long, value_name = "DIR")]
-    llm: Option<PathBuf>,
+    #[command(flatten)]
+    llm: LlmArgs,
     /// Whisper folder, instead of the one in --model.
     #[arg(long, value_name = "DIR")]
     whisper: Option<PathBuf>,
@@ -68,32 +64,35 @@ struct PartArgs {
 
 impl PartArgs {
     fn paths(&self) -> ModelPaths {
-        let PartArgs { model, llm, whisper } = self;
-        ModelPaths {
-            model: model.clone(),
-            llm: llm.clone(),
-            whisper: whisper.clone(),
-            adapters: None,
-            quantize: None,
-        }
+        ModelPaths { whisper: self.whisper.clone(), ..self.llm.paths() }
     }
 
     /// True if the language model is wanted: always, unless the encoder alone was named.
     fn wants_llm(&self) -> bool {
-        self.whisper.is_none() || self.model.is_some() || self.llm.is_some()
+        self.whisper.is_none() || self.llm.model.is_some() || self.llm.llm.is_some()
     }
 
     /// The same for the encoder.
     fn wants_whisper(&self) -> bool {
-        self.llm.is_none() || self.model.is_some() || self.whisper.is_some()
+        self.llm.llm.is_none() || self.llm.model.is_some() || self.whisper.is_some()
     }
 
     /// What was measured, for the report.
     fn name(&self) -> String {
-        let given: Vec<String> =
-            [&self.model, &self.llm, &self.whisper].into_iter().flatten().map(|p| folder_name(p)).collect();
-        if given.is_empty() { "demo".into() } else { given.join(", ") }
+        name(&self.paths())
     }
+}
+
+/// What was measured, for a report: its folders, and how it was quantized.
+fn name(paths: &ModelPaths) -> String {
+    let folders = [&paths.model, &paths.llm, &paths.whisper].into_iter().flatten().map(|p| folder_name(p));
+    let quantized = Quantization::ALL.into_iter().filter(|(_, to)| Some(*to) == paths.quantize);
+    let mut parts: Vec<String> = folders.collect();
+    if parts.is_empty() {
+        parts.push("demo".into());
+    }
+    parts.extend(quantized.map(|(name, _)| name.to_string()));
+    parts.join(", ")
 }
 
 /// The last parts of a path: enough to know it, without telling where on this machine it is.
@@ -103,6 +102,6 @@ fn folder_name(path: &std::path::Path) -> String {
 
 /// A time in seconds given as an option; at most a day, so that nothing overflows.
 fn seconds(option: &str, seconds: f64) -> Result<Duration> {
-    let wrong = || Error::usage(option, format!("{seconds} is no time to measure for"));
+    let wrong = || Error::usage(option, format!("{seconds} is not between 0 and 86400 seconds"));
     Duration::try_from_secs_f64(seconds).ok().filter(|time| time.as_secs() <= 86_400).ok_or_else(wrong)
 }

@@ -5,9 +5,9 @@ use diffa::text::DEFAULT_SYSTEM;
 use diffa::{Answer, Clip, DecodeOptions, Diffa, Error, Result};
 use std::time::{Duration, Instant};
 
+use super::answered::{Answered, step_event};
 use super::args::OutputArgs;
 use super::canvas::Canvas;
-use super::report::{self, Answered};
 use super::terminal::{self, Terminal};
 use super::{interrupt, settings};
 
@@ -48,7 +48,7 @@ impl Respondent<'_> {
         let on_step = |session: &Session<'_>, report: &StepReport| {
             partial.take(session, report, start.elapsed());
             if events {
-                terminal::print(&report::step_event(question, report, diffa.tokenizer()))?;
+                terminal::print(&step_event(question, report, diffa.tokenizer()))?;
             }
             bar.set_position(partial.committed as u64);
             if term.is_live() && !self.output.no_canvas {
