@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Feeds every kernel in every variant to compilers that are not this machine's driver: naga's writers for
-# SPIR-V, MSL and HLSL, Chrome's Tint, and Microsoft's DXC and FXC under Wine. Renews the table of
-# docs/PORTABILITY.md; fails if any of them refuses a kernel, or cannot be had. No GPU needed.
+# SPIR-V, MSL and HLSL, Chrome's Tint, and Microsoft's DXC and FXC under Wine. Renews the tables of
+# docs/PORTABILITY.md, leaves every single verdict in target/portability/shaders/judged.csv; fails if any of them refuses a kernel, or cannot be had. No GPU needed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

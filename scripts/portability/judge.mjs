@@ -6,7 +6,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { Hlsl } from "./hlsl.mjs";
-import { failed, render, rewrite } from "./table.mjs";
+import { csv, failed, render, rewrite } from "./table.mjs";
 import { Tint } from "./tint.mjs";
 
 const [shaders, packages, wine, folder, document, naga, wineVersion] = process.argv.slice(2);
@@ -47,6 +47,7 @@ const judges = {
     "FXC (`d3dcompiler_47.dll`)": `${await hlsl.version("d3dcompiler_47.dll")}, under ${wineVersion}`,
 };
 await writeFile(`${shaders}/judged.json`, JSON.stringify({ judges, list }, null, 1));
+await writeFile(`${shaders}/judged.csv`, csv(list));
 await rewrite(document, "portability", render(judges, list));
 
 const failures = failed(list);

@@ -1,39 +1,69 @@
-// The table of docs/PORTABILITY.md: one row per kernel and variant, one column per judge.
+// The tables of docs/PORTABILITY.md, and every single verdict as CSV.
 import { readFile, writeFile } from "node:fs/promises";
 
 const seconds = (value) => `${value.toFixed(value < 0.1 ? 3 : 2)} s`;
 
-const cell = (entry) => {
-    if (entry.needs) return "not offered";
-    if (entry.error) return "**failed**";
-    return entry.seconds === undefined ? "ok" : seconds(entry.seconds);
-};
-
 const row = (cells) => `| ${cells.join(" | ")} |`;
 
-// What was judged by whom, then every variant, then the messages of those that failed.
+const columnsOf = (list) => [...new Set(list.flatMap((entry) => Object.keys(entry.columns)))];
+
+// How many passed, how many are not offered, how many failed; the slowest verdict, if they were timed.
+function counts(entries) {
+    const times = entries.map((entry) => entry.seconds).filter((s) => s !== undefined);
+    return {
+        passed: entries.filter((entry) => entry.ok).length,
+        notOffered: entries.filter((entry) => entry.needs).length,
+        failed: entries.filter((entry) => entry.error).length,
+        slowest: times.length ? Math.max(...times) : undefined,
+    };
+}
+
+// Of one kernel at one judge.
+function cell(entries) {
+    const { passed, notOffered, failed, slowest } = counts(entries);
+    const parts = [];
+    if (passed) parts.push(passed === entries.length ? "all" : `${passed}`);
+    if (notOffered) parts.push(notOffered === entries.length ? "not offered" : `${notOffered} not offered`);
+    if (failed) parts.push(`**${failed} failed**`);
+    return parts.join(", ") + (slowest === undefined ? "" : ` (${seconds(slowest)})`);
+}
+
+// What was judged by whom, then every kernel, then the messages of those that failed.
 export function render(judges, list) {
-    const columns = [...new Set(list.flatMap((entry) => Object.keys(entry.columns)))];
-    const count = (column, test) => list.filter((entry) => test(entry.columns[column])).length;
+    const columns = columnsOf(list);
     const lines = ["### Judges", ""];
     for (const [name, version] of Object.entries(judges)) lines.push(`- ${name}: ${version}`);
     lines.push("", "### Counts", "", row(["judge", "passed", "not offered there", "failed", "slowest"]));
     lines.push(row(Array(5).fill("---")));
     for (const column of columns) {
-        const times = list.map((entry) => entry.columns[column].seconds).filter((s) => s !== undefined);
-        const slowest = times.length ? seconds(Math.max(...times)) : "";
-        const counts = [(e) => e.ok, (e) => e.needs, (e) => e.error].map((test) => count(column, test));
-        lines.push(row([column, ...counts, slowest]));
+        const { passed, notOffered, failed, slowest } = counts(list.map((entry) => entry.columns[column]));
+        lines.push(row([column, passed, notOffered, failed, slowest === undefined ? "" : seconds(slowest)]));
     }
-    lines.push("", "### Every kernel in every variant", "");
-    lines.push(row(["kernel", "variant", "needs", ...columns]), row(Array(columns.length + 3).fill("---")));
-    for (const { kernel, variant, needs, columns: found } of list) {
-        const cells = columns.map((column) => cell(found[column]));
-        lines.push(row([`\`${kernel}\``, variant, needs.join(", ") || "core WGSL", ...cells]));
+    lines.push("", "### Kernels", "");
+    lines.push(row(["kernel", "variants", "some need", ...columns]), row(Array(columns.length + 3).fill("---")));
+    for (const kernel of new Set(list.map((entry) => entry.kernel))) {
+        const variants = list.filter((entry) => entry.kernel === kernel);
+        const needs = [...new Set(variants.flatMap((entry) => entry.needs))].sort();
+        const cells = columns.map((column) => cell(variants.map((entry) => entry.columns[column])));
+        lines.push(row([`\`${kernel}\``, variants.length, needs.join(", ") || "core WGSL", ...cells]));
     }
     const failures = failed(list);
     if (failures.length) lines.push("", "### Failures", "", ...failures.map((failure) => `- ${failure}`));
     return lines.join("\n");
+}
+
+// One line per variant: every verdict, with the compiler's seconds where it was timed.
+export function csv(list) {
+    const columns = columnsOf(list);
+    const verdict = (entry) => {
+        if (entry.needs) return "not offered";
+        if (entry.error) return "failed";
+        return entry.seconds === undefined ? "ok" : `${entry.seconds}`;
+    };
+    const lines = list.map(({ kernel, variant, needs, columns: found }) =>
+        [kernel, variant, needs.join(" "), ...columns.map((column) => verdict(found[column]))].join(","),
+    );
+    return [["kernel", "variant", "needs", ...columns].join(","), ...lines, ""].join("\n");
 }
 
 // One line per failure.
