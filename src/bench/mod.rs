@@ -153,9 +153,10 @@ impl Timer {
     /// Time of `n` runs (at least one) of a plan, per run.
     pub fn sample(&self, plan: &Plan, n: u32) -> Result<Sample> {
         let n = n.max(1);
-        // An interval for each submit of a run; of a plan of more submits than there are intervals, none.
-        let submits = plan.slices().len().max(1);
-        let timed = self.timestamps.as_ref().map_or(0, |t| (n as usize).min(t.intervals() / submits));
+        // An interval for each submit of a run; none for a plan without any, or with more than there are intervals.
+        let submits = plan.slices().len();
+        let room = |t: &Timestamps| t.intervals().checked_div(submits).unwrap_or(0);
+        let timed = self.timestamps.as_ref().map_or(0, room).min(n as usize);
         let cpu = system::cpu_seconds();
         let start = Instant::now();
         for i in 0..n as usize {
@@ -297,6 +298,29 @@ impl Runner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::plan::PlanBuilder;
+    use crate::gpu::{DType, Matrix};
+    use crate::ops::matmul::{Matmul, matmul};
+
+    #[test]
+    fn a_plan_of_several_submits_is_timed_by_the_device() {
+        let gpu = Gpu::open(&Default::default()).unwrap();
+        gpu.limit_submits(1e9, Duration::from_millis(1));
+        let tensor = |name, shape: &[usize]| gpu.tensor(name, DType::F32, shape).unwrap();
+        let (x, out) = (tensor("x", &[64, 192]), tensor("out", &[64, 192]));
+        let weight = Matrix::from_tensor(tensor("w", &[192, 192])).unwrap();
+        let mut plan = PlanBuilder::new(&gpu, "timed");
+        for _ in 0..4 {
+            matmul(&mut plan, Matmul::new(&x, 64, &weight, &out)).unwrap();
+        }
+        let plan = plan.freeze().unwrap();
+        assert!(plan.slices().len() >= 4);
+        plan.run(&gpu).unwrap();
+        let sample = Timer::new(&gpu).unwrap().sample(&plan, 2).unwrap();
+        // Without timestamps the clock on the wall is used.
+        assert_eq!(sample.device.is_some(), gpu.caps().has_timestamps(), "{sample:?}");
+        assert!(sample.device.is_none_or(|seconds| seconds > 0.0 && seconds <= sample.wall), "{sample:?}");
+    }
 
     #[test]
     fn medians() {

@@ -1,4 +1,4 @@
-//! Counts of the operations that must not happen inside a decode loop; read by tests and `--stats`.
+//! Counts of the operations that must not happen inside a decode loop; read by tests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -15,7 +15,7 @@ const ROWS: usize = 61;
 /// Results that are looked at, at the start and at the end of the output.
 const LOOKED_AT: u64 = 16_384;
 
-/// Runs that must give the same bits as the first.
+/// Runs on a GPU that must give the same bits as the first. A software adapter takes its lanes in order: one will do.
 const AGAIN: usize = 8;
 
 /// Fills a tensor `[rows, cols]` of any type with numbers between -0.5 and 0.5.
@@ -66,7 +66,7 @@ impl Out {
                 .as_chunks::<4>()
                 .0
                 .iter()
-                .map(|[id, confidence, ..]| (id + 1) as f32 * f32::from_bits(*confidence))
+                .map(|[id, confidence, ..]| (*id as f32 + 1.0) * f32::from_bits(*confidence))
                 .collect(),
         })
     }
@@ -77,7 +77,8 @@ impl Out {
         let (Out::Numbers(tensor) | Out::Predictions(tensor)) = self;
         let all = || Ok(fnv1a(gpu.read_bytes(tensor, 0, 4 * tensor.len() as u64)?));
         let first = all()?;
-        for _ in 0..AGAIN {
+        let again = if gpu.caps().is_software() { 1 } else { AGAIN };
+        for _ in 0..again {
             plan.run(gpu)?;
             if all()? != first {
                 return Ok(false);
