@@ -213,14 +213,14 @@ pub(super) struct StagesArgs {
     /// File to write.
     #[arg(long, value_name = "FILE.safetensors")]
     pub(super) out: PathBuf,
-    #[command(flatten)]
-    pub(super) model: ModelArgs,
     /// Which stages, separated by commas: mel, encoder, connectors, logits.
     #[arg(long, value_delimiter = ',', value_name = "STAGE")]
     pub(super) stages: Vec<String>,
     /// Question for the logits.
     #[arg(long, value_name = "TEXT")]
     pub(super) question: Option<String>,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
     #[command(flatten)]
     pub(super) decode: DecodeArgs,
 }

@@ -28,8 +28,6 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// Rows of the prompt, text and audio.
     #[arg(long, value_name = "N", default_value_t = 450)]
     rows: usize,
@@ -45,6 +43,8 @@ pub(super) struct PlanArgs {
     /// One JSON object instead of tables.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 /// Weights as stored (or as --quantize says), then quantized.

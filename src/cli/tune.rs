@@ -24,8 +24,6 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(super) struct TuneArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// Rows of the language model's forwards: a block, and whole sequences.
     #[arg(long, value_delimiter = ',', value_name = "N,N..", default_value = "16,32,128,512,1024")]
     rows: Vec<usize>,
@@ -39,6 +37,8 @@ pub(super) struct TuneArgs {
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 /// A rounding that may be traded for speed.

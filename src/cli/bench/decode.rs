@@ -28,8 +28,6 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DecodeArgs {
-    #[command(flatten)]
-    llm: LlmArgs,
     /// Rows before the answer; a 30 s clip and a short question are about 450.
     #[arg(long, value_name = "N", default_value_t = 450, value_parser = length(), allow_negative_numbers = true)]
     rows: usize,
@@ -42,6 +40,8 @@ pub(in crate::cli) struct DecodeArgs {
     /// Time for each decode; fixed schedules that take longer are extrapolated and marked with ~.
     #[arg(long, value_name = "S", default_value_t = 20.0, allow_negative_numbers = true)]
     seconds: f64,
+    #[command(flatten)]
+    llm: LlmArgs,
     #[command(flatten)]
     output: OutputArgs,
 }

@@ -28,11 +28,11 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct LoadArgs {
-    #[command(flatten)]
-    parts: PartArgs,
     /// Drops the files from the page cache before reading and before loading.
     #[arg(long)]
     cold: bool,
+    #[command(flatten)]
+    parts: PartArgs,
     #[command(flatten)]
     output: OutputArgs,
 }

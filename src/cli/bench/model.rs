@@ -26,14 +26,14 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BenchModelArgs {
-    #[command(flatten)]
-    parts: PartArgs,
     /// Rows of a forward: prompt, audio and answer together.
     #[arg(long, value_name = "N", default_value_t = 600, value_parser = length(), allow_negative_numbers = true)]
     rows: usize,
     /// Seconds for each work.
     #[arg(long, value_name = "S", default_value_t = 5.0, allow_negative_numbers = true)]
     seconds: f64,
+    #[command(flatten)]
+    parts: PartArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
