@@ -63,7 +63,8 @@ fn main() -> Result<(), Failure> {
     println!("| --- | --- | --- | --- | --- |");
     let exact = run(&gpu, None, None)?;
     let mut runs = vec![("as stored".to_string(), None, None)];
-    for (name, to) in Quantization::ALL {
+    for to in Quantization::ALL {
+        let name = to.name();
         runs.push((name.to_string(), Some(to), None));
         runs.push((format!("{name}, activations int8"), Some(to), Some("int8 16x8".to_string())));
     }

@@ -1,7 +1,7 @@
 //! `diffa devices`: every adapter, what it offers, and the kernels it would get.
 
 use diffa::Result;
-use diffa::gpu::adapter::{find, list, none_found};
+use diffa::gpu::adapter::{list, matching, none_found};
 use diffa::gpu::caps::{Caps, describe};
 use diffa::gpu::{AdapterChoice, Requirements};
 use diffa::ops::attention::AttentionVariant;
@@ -29,10 +29,8 @@ pub(super) fn run(global: &Global, args: &DevicesArgs) -> Result<()> {
     }
     if let Some(wanted) = global.adapter.as_ref().filter(|_| !shown.is_empty()) {
         let names: Vec<String> = all.iter().map(|adapter| describe(&adapter.get_info())).collect();
-        let found = find(&names, wanted)?;
-        let is_index = wanted.parse() == Ok(found);
-        let has_name = |i: usize| names[i].to_lowercase().contains(&wanted.to_lowercase());
-        shown.retain(|device| if is_index { device.index == found } else { has_name(device.index) });
+        let found = matching(&names, wanted)?;
+        shown.retain(|device| found.contains(&device.index));
     }
     if args.json {
         let adapters: Vec<Value> = shown.iter().map(Device::json).collect();

@@ -215,8 +215,7 @@ fn run_settings(paths: &ModelPaths, preset: &str, options: &DecodeOptions, syste
 
 /// What tells models apart, wherever on a machine they are: names of the folders given, size of the weights.
 fn model(paths: &ModelPaths) -> Result<Value> {
-    let quantized = Quantization::ALL.iter().find(|(_, known)| Some(*known) == paths.quantize);
-    let quantize = quantized.map(|(name, _)| *name);
+    let quantize = paths.quantize.map(Quantization::name);
     if paths.is_demo() {
         return Ok(quantize.map_or("demo".into(), |name| format!("demo {name}").into()));
     }

@@ -3,8 +3,8 @@
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use diffa::gpu::AdapterChoice;
-use diffa::gpu::adapter::{find, list, memory_bytes};
-use diffa::gpu::caps::describe;
+use diffa::gpu::Caps;
+use diffa::gpu::adapter::{list, matching};
 use diffa::model::Part;
 use diffa::model::forward::Layout;
 use diffa::model::memory::MemoryPlan;
@@ -58,7 +58,7 @@ fn plans(paths: &ModelPaths, args: &PlanArgs) -> Result<Vec<(&'static str, Memor
     let cached = args.cache.parse::<Cache>()? != Cache::None;
     let kept: CacheDtype = args.cache_dtype.parse()?;
     let choices = [("as stored", None)].into_iter();
-    let choices = choices.chain(Quantization::ALL.into_iter().map(|(name, to)| (name, Some(to))));
+    let choices = choices.chain(Quantization::ALL.into_iter().map(|to| (to.name(), Some(to))));
     choices
         .filter(|(_, to)| paths.quantize.is_none() || *to == paths.quantize)
         .map(|(name, to)| {
@@ -72,11 +72,14 @@ fn plans(paths: &ModelPaths, args: &PlanArgs) -> Result<Vec<(&'static str, Memor
 pub(super) fn run(global: &Global, args: &PlanArgs) -> Result<()> {
     let backend = global.backend.as_deref().map(AdapterChoice::parse_backend).transpose()?;
     let plans = plans(&args.model.paths(), args)?;
-    let mut adapters: Vec<(String, Option<u64>)> =
-        list(backend).iter().map(|a| (describe(&a.get_info()), memory_bytes(a))).collect();
+    let mut adapters: Vec<(String, Option<u64>)> = list(backend)
+        .iter()
+        .map(Caps::of_adapter)
+        .map(|caps| (caps.describe(), caps.usable_memory()))
+        .collect();
     if let Some(wanted) = &global.adapter {
         let names: Vec<String> = adapters.iter().map(|(name, _)| name.clone()).collect();
-        adapters = vec![adapters.swap_remove(find(&names, wanted)?)];
+        adapters = matching(&names, wanted)?.into_iter().map(|i| adapters[i].clone()).collect();
     }
     if args.json {
         let plan = |(name, plan): &(&str, MemoryPlan)| {

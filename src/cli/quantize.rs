@@ -41,7 +41,7 @@ pub(super) struct QuantizeArgs {
 
 /// The quantization of a name that clap has checked.
 pub(super) fn parse(name: &str) -> Option<Quantization> {
-    Quantization::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, quantization)| quantization)
+    Quantization::ALL.into_iter().find(|known| known.name() == name)
 }
 
 /// Runs the command.

@@ -85,8 +85,7 @@ impl Run<'_> {
         let folder =
             |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.to_string_lossy().to_string());
         let ModelPaths { model, llm, whisper, adapters, quantize } = self.paths;
-        let quantize =
-            Quantization::ALL.iter().find(|(_, known)| Some(*known) == *quantize).map(|(name, _)| name);
+        let quantize = quantize.map(Quantization::name);
         match self.paths.is_demo() {
             true if quantize.is_none() => json!("demo"),
             true => json!({ "demo": true, "quantize": quantize }),

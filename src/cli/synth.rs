@@ -1,5 +1,6 @@
 //! `diffa synth`: a model of random weights on disk.
 
+use diffa::model::Part;
 use diffa::synth::{SynthParts, SynthShape, write, write_holes};
 use diffa::{Error, Result};
 use indicatif::BinaryBytes;
@@ -18,9 +19,10 @@ pub(super) fn run(term: &Terminal, args: &SynthArgs) -> Result<()> {
     };
     let wanted = |part: &str| args.parts.is_empty() || args.parts.iter().any(|p| p == part);
     let parts = SynthParts { llada: wanted("llm"), whisper: wanted("whisper"), adapter: wanted("adapters") };
-    let folders = [(parts.llada, "llada"), (parts.whisper, "whisper"), (parts.adapter, "diffa")];
-    let known = folders.iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, name)| args.out.join(name));
-    if let Some(model) = known.filter(|_| !args.force).find(|folder| folder.join("config.json").exists()) {
+    let all = [(parts.llada, Part::Llm), (parts.whisper, Part::Whisper), (parts.adapter, Part::Adapters)];
+    let folders =
+        all.iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, part)| args.out.join(part.folder()));
+    if let Some(model) = folders.filter(|_| !args.force).find(|folder| folder.join("config.json").exists()) {
         let reason =
             format!("{} holds a model; name another folder, or replace it with --force", model.display());
         return Err(Error::usage("--out", reason));

@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::caps::{Requirements, describe};
-use crate::system;
 
 /// Which adapter to open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,15 +62,20 @@ pub fn none_found() -> Error {
     )
 }
 
-/// The index of the adapter that `--adapter` means among `names`, those of [`list`] by [`describe`]: an index, else
-/// the first that has `wanted` in its name. Errors: none; the message lists all.
-pub fn find(names: &[String], wanted: &str) -> Result<usize> {
-    let by_index = wanted.parse::<usize>().ok().filter(|i| *i < names.len());
-    let by_name = || names.iter().position(|name| name.to_lowercase().contains(&wanted.to_lowercase()));
-    by_index.or_else(by_name).ok_or_else(|| {
+/// The adapters that `--adapter` may mean among `names`, those of [`list`] by [`describe`]: the one of an index, else all
+/// that have `wanted` in their name; the first is taken where one is needed. Errors: none; the message lists all.
+pub fn matching(names: &[String], wanted: &str) -> Result<Vec<usize>> {
+    if let Some(index) = wanted.parse().ok().filter(|i| *i < names.len()) {
+        return Ok(vec![index]);
+    }
+    let wanted = wanted.to_lowercase();
+    let found: Vec<usize> = (0..names.len()).filter(|i| names[*i].to_lowercase().contains(&wanted)).collect();
+    if found.is_empty() {
         let known: Vec<_> = names.iter().enumerate().map(|(i, name)| format!("{i}: {name}")).collect();
-        Error::usage("--adapter", format!("no adapter matches `{wanted}`; there are {}", known.join("; ")))
-    })
+        let reason = format!("no adapter matches `{wanted}`; there are {}", known.join("; "));
+        return Err(Error::usage("--adapter", reason));
+    }
+    Ok(found)
 }
 
 /// The chosen adapter and the reason, as a phrase to print.
@@ -84,7 +88,7 @@ pub(crate) fn choose(choice: &AdapterChoice) -> Result<(wgpu::Adapter, String)> 
     let (index, reason) = match &choice.adapter {
         Some(wanted) => {
             let names: Vec<String> = adapters.iter().map(|a| describe(&a.get_info())).collect();
-            (find(&names, wanted)?, format!("asked for with --adapter {wanted}"))
+            (matching(&names, wanted)?[0], format!("asked for with --adapter {wanted}"))
         }
         None => match adapters.iter().position(usable) {
             Some(_) if adapters.len() == 1 => {
@@ -122,17 +126,10 @@ pub fn cooperative_edges(adapter: &wgpu::Adapter) -> Vec<u32> {
     [8, 16].into_iter().filter(|edge| has(*edge)).collect()
 }
 
-/// Bytes that a model on this adapter can have: the largest pool of memory that is the adapter's own or, for a
-/// software adapter, what the machine has available now. `None` where nobody tells.
-pub fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
-    let is_software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
-    if is_software { system::available_bytes() } else { own_memory_bytes(adapter) }
-}
-
 /// The largest pool of memory that is the adapter's own, in bytes; `None` where the backend does not tell
 /// (wgpu has no such query, so this asks Vulkan underneath), and for software adapters, which use the
 /// machine's memory and report some other number.
-pub(crate) fn own_memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
+pub(crate) fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
     if adapter.get_info().device_type == wgpu::DeviceType::Cpu {
         return None;
     }
@@ -162,10 +159,10 @@ mod tests {
     #[test]
     fn an_index_goes_before_a_name_that_has_it() {
         let names = ["Radeon 610".to_string(), "GeForce (vulkan)".to_string(), "GeForce (gl)".to_string()];
-        assert_eq!(find(&names, "1").unwrap(), 1);
-        assert_eq!(find(&names, "610").unwrap(), 0);
-        assert_eq!(find(&names, "geforce").unwrap(), 1);
-        let error = find(&names, "arc").unwrap_err().to_string();
+        assert_eq!(matching(&names, "1").unwrap(), [1]);
+        assert_eq!(matching(&names, "610").unwrap(), [0]);
+        assert_eq!(matching(&names, "geforce").unwrap(), [1, 2]);
+        let error = matching(&names, "Arc").unwrap_err().to_string();
         assert!(error.contains("`arc`") && error.contains("2: GeForce (gl)"), "{error}");
     }
 }

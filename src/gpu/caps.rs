@@ -97,7 +97,7 @@ impl Caps {
             info: with_known_subgroups(adapter.get_info(), &cooperative_edges),
             limits: Requirements::wanted_limits(adapter),
             features: Requirements::wanted_features(adapter),
-            memory_bytes: adapter::own_memory_bytes(adapter),
+            memory_bytes: adapter::memory_bytes(adapter),
             cooperative_edges,
         }
     }

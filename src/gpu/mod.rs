@@ -192,7 +192,7 @@ impl Gpu {
             info: caps::with_known_subgroups(info, &cooperative_edges),
             limits,
             features,
-            memory_bytes: adapter.and_then(adapter::own_memory_bytes),
+            memory_bytes: adapter.and_then(adapter::memory_bytes),
             cooperative_edges,
         };
         Requirements::check(&caps.limits)?;

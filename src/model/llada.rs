@@ -21,8 +21,16 @@ pub enum Quantization {
 }
 
 impl Quantization {
-    /// Both, with their names on the command line.
-    pub const ALL: [(&'static str, Quantization); 2] = [("q8", Quantization::Q8), ("q4", Quantization::Q4)];
+    /// Both.
+    pub const ALL: [Quantization; 2] = [Quantization::Q8, Quantization::Q4];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Quantization::Q8 => "q8",
+            Quantization::Q4 => "q4",
+        }
+    }
 
     /// Format of the seven matrices of a block.
     pub const fn blocks(self) -> QuantFormat {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use diffa::{Error, ModelPaths, Quantization, Result};
+use diffa::{Error, ModelPaths, Result};
 
 use super::args::{Global, LlmArgs};
 use super::terminal::Terminal;
@@ -86,12 +86,11 @@ impl PartArgs {
 /// What was measured, for a report: its folders, and how it was quantized.
 fn name(paths: &ModelPaths) -> String {
     let folders = [&paths.model, &paths.llm, &paths.whisper].into_iter().flatten().map(|p| folder_name(p));
-    let quantized = Quantization::ALL.into_iter().filter(|(_, to)| Some(*to) == paths.quantize);
     let mut parts: Vec<String> = folders.collect();
     if parts.is_empty() {
         parts.push("demo".into());
     }
-    parts.extend(quantized.map(|(name, _)| name.to_string()));
+    parts.extend(paths.quantize.map(|to| to.name().to_string()));
     parts.join(", ")
 }
 
