@@ -35,6 +35,19 @@ pub(crate) fn available_bytes() -> Option<u64> {
     Some(1024 * line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()?)
 }
 
+/// True if this machine's processor is one of Intel's: a software adapter computes on it.
+pub(crate) fn is_intel() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // Safe of itself in current Rust, not in the oldest that builds this.
+        #[allow(unused_unsafe)]
+        let id = unsafe { std::arch::x86_64::__cpuid(0) };
+        [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Starts a new peak of resident memory; false where that is not allowed.
 pub(crate) fn reset_peak() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()

@@ -101,7 +101,8 @@ impl<'m> Session<'m> {
         forward.record_prompt(&mut plan)?;
         let prompt_plan = plan.freeze()?;
 
-        let head = LmHeadBuffers::new(gpu, prompts.len() * options.block_length, llada.head())?;
+        let candidates = prompts.len() * options.block_length;
+        let head = LmHeadBuffers::for_candidates(gpu, candidates, llada.head())?;
         let id_rules = options.id_rules.upload(gpu)?;
         let decision =
             Decision { options, schedule: &schedule, head: &head, id_rules: &id_rules, state: &state };

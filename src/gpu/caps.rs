@@ -117,10 +117,23 @@ impl Caps {
         self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
     }
 
-    /// True for a software driver of Mesa 26 or later: plain register blocks are two to four times as fast there.
+    /// True for a software driver of Mesa 26 or later, which reads what is the same for all lanes once: plain register
+    /// blocks are two to four times as fast there.
     pub fn is_recent_lavapipe(&self) -> bool {
         let release = self.info.driver_info.strip_prefix("Mesa ").and_then(|rest| rest.split('.').next());
         self.is_software() && release.and_then(|r| r.parse::<u32>().ok()).is_some_and(|r| r >= 26)
+    }
+
+    /// True if plain register blocks are faster than shuffles on this software adapter: with a recent Mesa on
+    /// processors of other makers than Intel (docs/BENCHMARKS.md, Blocks and shuffles).
+    pub fn prefers_blocks(&self) -> bool {
+        self.is_recent_lavapipe() && !system::is_intel()
+    }
+
+    /// Rows that a kernel for `rows` candidate rows is best blocked for. Behind a gate half of them are still masked on
+    /// average, and lower blocks leave out more of the others; but a GPU would read the weights more than once.
+    pub(crate) fn usual_candidates(&self, rows: usize) -> usize {
+        if self.is_software() { rows.div_ceil(2) } else { rows }
     }
 
     /// True if shaders go through Microsoft's compilers, FXC or DXC.

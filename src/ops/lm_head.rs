@@ -125,6 +125,15 @@ impl LmHeadBuffers {
         LmHeadBuffers::with(gpu, variant, n_rows, weight)
     }
 
+    /// The same where, behind a gate, only those of the rows count that are still masked.
+    ///
+    /// Errors: device errors.
+    pub(crate) fn for_candidates(gpu: &Gpu, n_rows: usize, weight: &Matrix) -> Result<LmHeadBuffers> {
+        let usual = gpu.caps().usual_candidates(n_rows);
+        let variant = LmHeadVariant::choose(gpu, weight.dtype, usual, weight.rows, weight.cols);
+        LmHeadBuffers::with(gpu, variant, n_rows, weight)
+    }
+
     /// The same for a given variant.
     ///
     /// Errors: a variant that the device does not allow, device errors.

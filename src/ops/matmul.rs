@@ -83,7 +83,8 @@ pub fn matmul(plan: &mut PlanBuilder, args: Matmul<'_>) -> Result<()> {
     let weight = args.weight;
     let (first, end) = args.columns;
     let n = end.saturating_sub(first);
-    let variant = MatmulVariant::choose(plan.gpu(), weight.dtype, args.rows, n, weight.cols);
+    let rows = plan.usual_rows(args.rows);
+    let variant = MatmulVariant::choose(plan.gpu(), weight.dtype, rows, n, weight.cols);
     matmul_with(plan, variant, args)
 }
 

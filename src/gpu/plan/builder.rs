@@ -121,6 +121,11 @@ impl PlanBuilder {
         }
     }
 
+    /// Rows that a kernel for `rows` rows is best blocked for.
+    pub(crate) fn usual_rows(&self, rows: usize) -> usize {
+        if self.live_rows { self.gpu.caps().usual_candidates(rows) } else { rows }
+    }
+
     /// A small tensor to bind where an optional operand is absent.
     pub(crate) fn unused(&self) -> Result<Tensor> {
         self.gpu.unused()

@@ -31,13 +31,15 @@ impl LmHeadVariant {
         if !caps.is_software() {
             return LmHeadVariant::Tile;
         }
-        if let Some((mr, nr)) = tall_block(caps, n_rows) {
-            return LmHeadVariant::Direct { mr, nr };
-        }
         let groups = [1, 2].into_iter().find(|groups| n_rows <= 8 * groups).unwrap_or(4);
         let shuffle = LmHeadVariant::Shuffle { groups: groups as u32 };
-        // 8 ids per lane reach 0.7 to 0.8 of it (`diffa bench kernels --filter lm_head`).
-        if shuffle.is_possible(caps) { shuffle } else { LmHeadVariant::Direct { mr: 8, nr: 4 } }
+        let has_shuffles = shuffle.is_possible(caps);
+        match tall_block(caps, n_rows) {
+            Some((mr, nr)) if caps.prefers_blocks() || !has_shuffles => LmHeadVariant::Direct { mr, nr },
+            _ if has_shuffles => shuffle,
+            // 8 ids per lane reach 0.7 to 0.8 of it (`diffa bench kernels --filter lm_head`).
+            _ => LmHeadVariant::Direct { mr: 8, nr: 4 },
+        }
     }
 
     /// Every variant, whatever the device.

@@ -167,13 +167,12 @@ impl MatmulVariant {
             // 4 x 4 outputs a lane, whatever the rows: eight reads of workgroup memory for 64 products.
             return MatmulVariant::Tile { rows: tile, lane_rows: 4, parts: parts.unwrap_or(1) as u32 };
         }
-        // A recent Mesa reads what is the same for all lanes once, and needs no shuffles for it.
-        if let Some((mr, nr)) = tall_block(caps, rows) {
-            return MatmulVariant::Direct { mr, nr };
-        }
-        if Need::Subgroup8.is_met(caps) && !caps.is_recent_lavapipe() {
+        if Need::Subgroup8.is_met(caps) && !caps.prefers_blocks() {
             let groups = [1, 2].into_iter().find(|groups| rows <= 8 * groups).unwrap_or(4);
             return MatmulVariant::Shuffle { groups: groups as u32 };
+        }
+        if let Some((mr, nr)) = tall_block(caps, rows) {
+            return MatmulVariant::Direct { mr, nr };
         }
         let mr = if rows <= 4 { 4 } else { 8 };
         let nr = [1, 2, 4].into_iter().find(|nr| n <= 64 * nr).unwrap_or(8);
