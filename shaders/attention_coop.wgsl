@@ -2,8 +2,10 @@
 // EDGE queries of one head per workgroup; q, k, v and the weights of the softmax are rounded to f16 (and to its
 // range), scores and sums are f32. Two passes over the keys: the first finds each row's maximum, so that the second
 // never has to rescale its sums, which a cooperative matrix cannot do by rows. Four subgroups share the keys of a
-// block in q k^T and the head's columns in the product with v; more repeat them, as in matmul_coop.
-// Dispatch: [ceil(n_q / EDGE), n_heads, 1].
+// block in q k^T and the head's columns in the product with v; more repeat them, as in matmul_coop. Several workgroups
+// may share the keys (keys_per_part, a multiple of KEYS); then `out` is [parts, n_q, n_heads, HEAD_DIM + 4] and
+// attention_merge puts them together.
+// Dispatch: [ceil(n_q / EDGE), n_heads, ceil(n_kv / keys_per_part)].
 // @needs f16, subgroup
 // @slot matrices
 // @slot kept
@@ -16,6 +18,7 @@ const LANES: u32 = 128u;
 struct Params {
     n_q: u32, n_kv: u32, q_row0: u32, kv_row0: u32, out_row0: u32,
     n_heads: u32, n_kv_heads: u32, head_dim: u32, scale: f32,
+    keys_per_part: u32,   // keys of one workgroup
 }
 
 @group(0) @binding(0) var<uniform>             params: Params;
@@ -95,11 +98,13 @@ fn main(
     }
     workgroupBarrier();
 
+    let first_key = group.z * params.keys_per_part;
+    let end_key = min(first_key + params.keys_per_part, params.n_kv);
     let row = min(lane, WORKERS - 1u) / PARTS;
     // Surplus lanes begin past every block.
     let part = select(KEYS, lane % PARTS, lane < WORKERS);
     var top = -3.4e38;
-    for (var first = 0u; first < params.n_kv; first += KEYS) {
+    for (var first = first_key; first < end_key; first += KEYS) {
         score(first, kv_at, kv_stride, lane, quarter);
         for (var key = part; key < min(KEYS, params.n_kv - first); key += PARTS) {
             top = max(top, scores[row * KEYS + key]);
@@ -114,7 +119,7 @@ fn main(
     var sum = 0.0;
     var acc: array<Sum, TILES>;
     for (var t = 0u; t < TILES; t++) { acc[t] = Sum(); }
-    for (var first = 0u; first < params.n_kv; first += KEYS) {
+    for (var first = first_key; first < end_key; first += KEYS) {
         score(first, kv_at, kv_stride, lane, quarter);
         for (var key = part; key < KEYS; key += PARTS) {
             var weight = f16(0.0);
@@ -140,6 +145,14 @@ fn main(
     }
     if (lane < WORKERS) { partial[lane] = sum; }
     workgroupBarrier();
+    let is_part = params.keys_per_part < params.n_kv;
+    if (is_part && lane < WORKERS && part == 0u && q0 + row < params.n_q) {
+        var total = 0.0;
+        for (var p = 0u; p < PARTS; p++) { total += partial[row * PARTS + p]; }
+        let at = ((group.z * params.n_q + q0 + row) * params.n_heads + head) * (HEAD_DIM + 4u) + HEAD_DIM;
+        out[at] = params.scale * top;
+        out[at + 1u] = total;
+    }
     for (var t = 0u; t < TILES; t++) {
         let block = acc[t];
         let at = quarter * EDGE;
@@ -151,9 +164,12 @@ fn main(
             var total = 0.0;
             for (var p = 0u; p < PARTS; p++) { total += partial[r * PARTS + p]; }
             let column = (i % KEYS / EDGE * TILES + t) * EDGE + i % EDGE;
-            if (q0 + r < params.n_q) {
-                out[((params.out_row0 + q0 + r) * params.n_heads + head) * HEAD_DIM + column] = scores[i] / total;
+            var out_at = ((params.out_row0 + q0 + r) * params.n_heads + head) * HEAD_DIM + column;
+            if (is_part) {
+                out_at = ((group.z * params.n_q + q0 + r) * params.n_heads + head) * (HEAD_DIM + 4u) + column;
+                total = 1.0;
             }
+            if (q0 + r < params.n_q) { out[out_at] = scores[i] / total; }
         }
         workgroupBarrier();
     }

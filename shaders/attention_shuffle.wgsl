@@ -13,6 +13,7 @@ const KB: u32 = 32u;  // keys between two updates of the running sums
 struct Params {
     n_q: u32, n_kv: u32, q_row0: u32, kv_row0: u32, out_row0: u32,
     n_heads: u32, n_kv_heads: u32, head_dim: u32, scale: f32,
+    keys_per_part: u32,   // keys of one workgroup
 }
 
 @group(0) @binding(0) var<uniform>             params: Params;

@@ -2,8 +2,9 @@
 // For real GPUs: 8 ROWS queries per workgroup against 32 keys at a time, operands staged in workgroup memory 32
 // elements of the head at a time, scores and sums in registers. The 64 lanes are 8 x 8: a lane has ROWS queries,
 // of the scores four neighbouring keys, of the sums every eighth vector of the head. HEAD_DIM must be a multiple
-// of 32.
-// Dispatch: [ceil(n_q / (8 ROWS)), n_heads, 1].
+// of 32. Several workgroups may share the keys (keys_per_part, a multiple of 32); then `out` is [parts, n_q, n_heads,
+// HEAD_DIM + 4] and attention_merge puts them together.
+// Dispatch: [ceil(n_q / (8 ROWS)), n_heads, ceil(n_kv / keys_per_part)].
 // @slot octets
 // @slot kept
 
@@ -14,6 +15,7 @@ const WG: u32 = 64u;
 struct Params {
     n_q: u32, n_kv: u32, q_row0: u32, kv_row0: u32, out_row0: u32,
     n_heads: u32, n_kv_heads: u32, head_dim: u32, scale: f32,
+    keys_per_part: u32,   // keys of one workgroup
 }
 
 @group(0) @binding(0) var<uniform>             params: Params;
@@ -45,13 +47,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let y = lane / 8u;
     let x = lane % 8u;
     let row0 = y * ROWS;   // of the lane's queries, in the tile
+    let first_key = group.z * params.keys_per_part;
+    let end_key = min(first_key + params.keys_per_part, params.n_kv);
 
     var acc: array<array<vec4<f32>, ROWS>, CHUNKS>;
     var top: array<f32, ROWS>;
     var sum: array<f32, ROWS>;   // over the lane's own keys
     for (var r = 0u; r < ROWS; r++) { top[r] = -1.0e30; }
 
-    for (var key0 = 0u; key0 < params.n_kv; key0 += BK) {
+    for (var key0 = first_key; key0 < end_key; key0 += BK) {
         var p: array<vec4<f32>, ROWS>;   // of the keys 4 x .. 4 x + 3
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
             // Rows past the end repeat the last one: queries are not stored, keys get weight zero.
@@ -61,7 +65,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             // Keys 4 x + c lie in row x + 8 c, where the eight lanes that read them find different banks.
             for (var i = y; i < BK; i += 8u) {
                 let key = key0 + 4u * (i % 8u) + i / 8u;
-                let at = kv_at + min(key, params.n_kv - 1u) * kv_stride + 8u * chunk + x;
+                let at = kv_at + min(key, end_key - 1u) * kv_stride + 8u * chunk + x;
                 kv_tile[i * STRIDE + x] = kept4(k[at]);
             }
             workgroupBarrier();
@@ -83,7 +87,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             workgroupBarrier();
         }
 
-        let valid = vec4<u32>(key0 + 4u * x) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.n_kv);
+        let valid = vec4<u32>(key0 + 4u * x) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(end_key);
         for (var r = 0u; r < ROWS; r++) {
             let score = select(vec4<f32>(-3.0e38), p[r] * params.scale, valid);
             let highest = octet_max(lane, r, max(max(score.x, score.y), max(score.z, score.w)));
@@ -98,7 +102,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
         for (var chunk = 0u; chunk < CHUNKS; chunk++) {
             for (var i = y; i < BK; i += 8u) {
-                let at = kv_at + min(key0 + i, params.n_kv - 1u) * kv_stride + 8u * chunk + x;
+                let at = kv_at + min(key0 + i, end_key - 1u) * kv_stride + 8u * chunk + x;
                 kv_tile[i * STRIDE + x] = kept4(v[at]);
             }
             workgroupBarrier();
@@ -123,12 +127,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
+    let is_part = params.keys_per_part < params.n_kv;
     for (var r = 0u; r < ROWS; r++) {
         let total = octet_add(lane, r, sum[r]);
         let row = first + row0 + r;
         if (row < params.n_q) {
-            let out_at = (params.out_row0 + row) * q_stride + head * D4 + x;
-            for (var chunk = 0u; chunk < CHUNKS; chunk++) { out[out_at + 8u * chunk] = acc[chunk][r] / total; }
+            var out_at = (params.out_row0 + row) * q_stride + head * D4;
+            var divisor = total;
+            if (is_part) {
+                out_at = ((group.z * params.n_q + row) * params.n_heads + head) * (D4 + 1u);
+                divisor = 1.0;
+                if (x == 0u) { out[out_at + D4] = vec4<f32>(top[r], total, 0.0, 0.0); }
+            }
+            for (var chunk = 0u; chunk < CHUNKS; chunk++) { out[out_at + 8u * chunk + x] = acc[chunk][r] / divisor; }
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use command::{demo_clip, json_of, run, stderr, text as arg};
 use diffa::gpu::DType;
 use diffa::ops::Rounding;
-use diffa::ops::attention::AttentionVariant;
+use diffa::ops::attention::{AttentionShape, AttentionVariant};
 use diffa::ops::lm_head::LmHeadVariant;
 use diffa::ops::matmul::MatmulVariant;
 use diffa::quant::QuantFormat;
@@ -91,6 +91,11 @@ fn what_rounds_is_tried_only_if_allowed_and_what_the_device_lacks_is_not_chosen(
     }
 }
 
+/// Of the demo model's six heads, to as many keys as the tuner takes here.
+fn attending(n_q: usize, head_dim: usize) -> AttentionShape {
+    AttentionShape { n_q, n_kv: 64, n_heads: 6, head_dim }
+}
+
 #[test]
 fn attentions_and_heads_follow_their_choices() {
     let gpu = open();
@@ -101,7 +106,7 @@ fn attentions_and_heads_follow_their_choices() {
     let head = Work::Head(Output { dtype: DType::Bf16, rows: 4, vocab: 1484, k: 192 });
     let names = |all: &[String]| -> std::collections::BTreeSet<String> { all.iter().cloned().collect() };
     let attentions: Vec<String> =
-        AttentionVariant::candidates(caps, 4, 32, &[]).iter().map(|v| v.to_string()).collect();
+        AttentionVariant::candidates(caps, attending(4, 32), &[]).iter().map(|v| v.to_string()).collect();
     let heads: Vec<String> = LmHeadVariant::candidates(caps, 4).iter().map(|v| v.to_string()).collect();
     for (work, candidates) in [(attention, &attentions), (head, &heads)] {
         let entry = tuner.measure(work).unwrap();
@@ -115,23 +120,23 @@ fn attentions_and_heads_follow_their_choices() {
         let (attention, head) = (&attentions[i % attentions.len()], &heads[i % heads.len()]);
         let mut choices = diffa::gpu::Choices::new();
         for rows in (0..=10).map(|i| 1usize << i) {
-            choices.insert(AttentionVariant::key(rows, 6, 32), attention.clone());
+            choices.insert(AttentionVariant::key(attending(rows, 32)), attention.clone());
             choices.insert(LmHeadVariant::key(DType::Bf16, rows, 1484, 192), head.clone());
         }
         let gpu = open();
         gpu.set_choices(choices);
-        assert_eq!(AttentionVariant::choose(&gpu, 3, 6, 32).to_string(), *attention);
+        assert_eq!(AttentionVariant::choose(&gpu, attending(3, 32)).to_string(), *attention);
         assert_eq!(LmHeadVariant::choose(&gpu, DType::Bf16, 4, 1484, 192).to_string(), *head);
         let (tuned, _) = answer(&gpu);
         assert_eq!((&plain.ids, &plain.text), (&tuned.ids, &tuned.text), "{attention}, {head}");
     }
 
     // Names of another device, of the future, or of heads that do not fit.
-    let key = AttentionVariant::key(4, 6, 12);
+    let key = AttentionVariant::key(attending(4, 12));
     for name in ["tile 4", "coop 16 lanes 128", "warp"] {
         gpu.set_choices([(key.clone(), name.to_string())].into());
-        let built_in = AttentionVariant::default_for(gpu.caps(), 4, 12);
-        assert_eq!(AttentionVariant::choose(&gpu, 4, 6, 12), built_in, "{name}");
+        let built_in = AttentionVariant::default_for(gpu.caps(), attending(4, 12));
+        assert_eq!(AttentionVariant::choose(&gpu, attending(4, 12)), built_in, "{name}");
     }
 }
 

@@ -74,7 +74,8 @@ impl Planned {
 
 fn shown(kernel: &str, variant: &str, parts: u32) -> String {
     let variant = if variant == "default" { String::new() } else { format!(" {variant}") };
-    let parts = if parts == 1 { String::new() } else { format!(", k in {parts}") };
+    let shared = if kernel.starts_with("attention") { "keys" } else { "k" };
+    let parts = if parts == 1 { String::new() } else { format!(", {shared} in {parts}") };
     format!("{kernel}{variant}{parts}")
 }
 

@@ -4,7 +4,7 @@ use diffa::Result;
 use diffa::gpu::adapter::{list, matching, none_found};
 use diffa::gpu::caps::{Caps, describe};
 use diffa::gpu::{AdapterChoice, Requirements};
-use diffa::ops::attention::AttentionVariant;
+use diffa::ops::attention::{AttentionShape, AttentionVariant};
 use diffa::ops::lm_head::LmHeadVariant;
 use diffa::ops::matmul::MatmulVariant;
 use diffa::tune::Tuning;
@@ -16,6 +16,11 @@ use super::{facts, load, terminal};
 
 /// Rows and columns of the product that the matmul kernel is shown for: a projection of LLaDA-8B.
 const TYPICAL_MATMUL: [usize; 3] = [128, 4096, 4096];
+/// What the attention kernel is shown for: Whisper-small's encoder, and a block of LLaDA-8B.
+const TYPICAL_ATTENTION: [AttentionShape; 2] = [
+    AttentionShape { n_q: 1500, n_kv: 1500, n_heads: 12, head_dim: 64 },
+    AttentionShape { n_q: 32, n_kv: 565, n_heads: 32, head_dim: 128 },
+];
 
 /// Runs the command.
 pub(super) fn run(global: &Global, args: &DevicesArgs) -> Result<()> {
@@ -82,9 +87,8 @@ impl Device {
             features: adapter.features(),
             missing: Requirements::missing(&limits),
             matmul: MatmulVariant::default_for(&Caps::of_adapter(adapter), rows, n, k).to_string(),
-            attention: [64, 128].map(|head| {
-                AttentionVariant::default_for(&Caps::of_adapter(adapter), rows, head).to_string()
-            }),
+            attention: TYPICAL_ATTENTION
+                .map(|shape| AttentionVariant::default_for(&Caps::of_adapter(adapter), shape).to_string()),
             head: LmHeadVariant::default_for(&Caps::of_adapter(adapter), 32).to_string(),
             info,
             limits,

@@ -1,67 +1,19 @@
 //! Bidirectional attention, self and cross: every query sees every key.
 
+mod kernels;
 mod variant;
 
 use crate::error::{Error, Result};
 use crate::gpu::Tensor;
-use crate::gpu::kernel::{Variant, kernel};
+use crate::gpu::kernel::Variant;
 use crate::gpu::plan::{Cost, PlanBuilder, linear_grid};
 use crate::ops::kept::kept_fragment;
 use crate::ops::rounding::coop_fragment;
-pub use variant::AttentionVariant;
-
-kernel! {
-    /// out = softmax(q k^T scale) v per head, one workgroup per query and head, any head size
-    ATTENTION_NAIVE = "attention_naive" {
-        params: AttentionParams {
-            n_q: u32, n_kv: u32, q_row0: u32, kv_row0: u32, out_row0: u32,
-            n_heads: u32, n_kv_heads: u32, head_dim: u32, scale: f32,
-        },
-        bindings: [read q, read k, read v, write out],
-        slots: [kept: "kept_f32" | "kept_f16"],
-        consts: [],
-    }
-}
-
-kernel! {
-    /// out = softmax(q k^T scale) v per head, fused with an online softmax over blocks of keys
-    ATTENTION = "attention" {
-        params: AttentionParams,
-        bindings: [read q, read k, read v, write out],
-        slots: [kept: "kept_f32" | "kept_f16"],
-        consts: [HEAD_DIM: 64 | 12 | 16 | 32 | 128, QB: 4 | 1],
-    }
-}
-
-kernel! {
-    /// out = softmax(q k^T scale) v per head, fused, four queries a lane; keys and values pass between lanes by shuffles
-    ATTENTION_SHUFFLE = "attention_shuffle" {
-        params: AttentionParams,
-        bindings: [read q, read k, read v, write out],
-        slots: [kept: "kept_f32" | "kept_f16"],
-        consts: [HEAD_DIM: 64 | 12 | 16 | 32 | 128],
-    }
-}
-
-kernel! {
-    /// out = softmax(q k^T scale) v per head, fused, tiles of 8 ROWS queries and 32 keys in workgroup memory
-    ATTENTION_TILE = "attention_tile" {
-        params: AttentionParams,
-        bindings: [read q, read k, read v, write out],
-        slots: [octets: "octets" | "octets_subgroup", kept: "kept_f32" | "kept_f16"],
-        consts: [HEAD_DIM: 64 | 32 | 128, ROWS: 4 | 2],
-    }
-}
-
-kernel! {
-    /// out = softmax(q k^T scale) v per head, in two passes over cooperative matrices of f16 with f32 sums
-    ATTENTION_COOP = "attention_coop" {
-        params: AttentionParams,
-        bindings: [read q, read k, read v, write out],
-        slots: [matrices: "coop_8" | "coop_16", kept: "kept_f32" | "kept_f16"],
-        consts: [HEAD_DIM: 64 | 128, LANES: 128 | 256],
-    }
-}
+use kernels::AttentionParams;
+pub use kernels::{
+    ATTENTION, ATTENTION_COOP, ATTENTION_MERGE, ATTENTION_NAIVE, ATTENTION_SHUFFLE, ATTENTION_TILE,
+};
+pub use variant::{AttentionShape, AttentionVariant};
 
 /// Operands of one attention. Tensors are `[.., heads * head_dim]`, f32; keys and values may both be f16.
 #[derive(Debug, Clone, Copy)]
@@ -84,11 +36,18 @@ pub struct Attention<'a> {
     pub out: (&'a Tensor, usize),
 }
 
+impl Attention<'_> {
+    /// The sizes that decide which kernel is best.
+    pub fn shape(&self) -> AttentionShape {
+        AttentionShape { n_q: self.q.2, n_kv: self.kv_rows.1, n_heads: self.n_heads, head_dim: self.head_dim }
+    }
+}
+
 /// Appends one attention with the variant that was measured best or built in; scale is `head_dim^-1/2`.
 ///
 /// Errors: operand shapes or types that do not fit, or no keys.
 pub fn attention(plan: &mut PlanBuilder, args: Attention<'_>) -> Result<()> {
-    let variant = AttentionVariant::choose(plan.gpu(), args.q.2, args.n_heads, args.head_dim);
+    let variant = AttentionVariant::choose(plan.gpu(), args.shape());
     attention_with(plan, variant, args)
 }
 
@@ -134,6 +93,7 @@ fn dispatch_rows(
 ) -> Result<()> {
     let Attention { n_heads, n_kv_heads, head_dim, .. } = *args;
     let ((q, q_row0, n_q), (kv_row0, n_kv), (out, out_row0)) = (args.q, args.kv_rows, args.out);
+    let keys_per_part = variant.keys_per_part(n_kv);
     let params = AttentionParams {
         n_q: n_q as u32,
         n_kv: n_kv as u32,
@@ -144,34 +104,45 @@ fn dispatch_rows(
         n_kv_heads: n_kv_heads as u32,
         head_dim: head_dim as u32,
         scale: (head_dim as f32).powf(-0.5),
+        keys_per_part: keys_per_part as u32,
     };
     let width = n_heads * head_dim;
     let cost = Cost {
         flops: 4 * (n_q * n_kv * width) as u64,
         bytes: (8 * n_q * width + 2 * n_kv * args.k.dtype.row_bytes(n_kv_heads * head_dim)) as u64,
     };
-    let bindings = [q, args.k, args.v, out];
+    let parts = n_kv.div_ceil(keys_per_part);
+    // Of each part, query and head: the sums, then the largest score, the sum of weights and two unused words.
+    let words = parts * n_q * n_heads * (head_dim + 4);
+    let partials = if parts > 1 { Some(plan.scratch(0, words)?) } else { None };
+    let bindings = [q, args.k, args.v, partials.as_ref().unwrap_or(out)];
     let fused = |fragments: &[&'static str]| Variant::fragments(fragments).with("HEAD_DIM", head_dim as u32);
-    let grid = |queries: usize| [n_q.div_ceil(queries) as u32, n_heads as u32, 1];
+    let grid = [n_q.div_ceil(variant.queries_per_group()) as u32, n_heads as u32, parts as u32];
     match variant {
         AttentionVariant::Naive => {
             let grid = linear_grid(n_q * n_heads);
-            plan.dispatch(&ATTENTION_NAIVE, Variant::fragments(&[kept]), params, &bindings, grid, cost)
+            plan.dispatch(&ATTENTION_NAIVE, Variant::fragments(&[kept]), params, &bindings, grid, cost)?;
         }
         AttentionVariant::Fused { qb } => {
-            plan.dispatch(&ATTENTION, fused(&[kept]).with("QB", qb), params, &bindings, grid(32), cost)
+            plan.dispatch(&ATTENTION, fused(&[kept]).with("QB", qb), params, &bindings, grid, cost)?;
         }
         AttentionVariant::Shuffle => {
-            plan.dispatch(&ATTENTION_SHUFFLE, fused(&[kept]), params, &bindings, grid(32), cost)
+            plan.dispatch(&ATTENTION_SHUFFLE, fused(&[kept]), params, &bindings, grid, cost)?;
         }
-        AttentionVariant::Tile { rows, subgroups } => {
+        AttentionVariant::Tile { rows, subgroups, .. } => {
             let octets = if subgroups { "octets_subgroup" } else { "octets" };
             let variant = fused(&[octets, kept]).with("ROWS", rows);
-            plan.dispatch(&ATTENTION_TILE, variant, params, &bindings, grid(8 * rows as usize), cost)
+            plan.dispatch(&ATTENTION_TILE, variant, params, &bindings, grid, cost)?;
         }
-        AttentionVariant::Coop { edge, lanes } => {
+        AttentionVariant::Coop { edge, lanes, .. } => {
             let variant = fused(&[coop_fragment(edge), kept]).with("LANES", lanes);
-            plan.dispatch(&ATTENTION_COOP, variant, params, &bindings, grid(edge as usize), cost)
+            plan.dispatch(&ATTENTION_COOP, variant, params, &bindings, grid, cost)?;
         }
     }
+    if let Some(partials) = &partials {
+        let grid = [(width / 4).div_ceil(64) as u32, n_q as u32, 1];
+        let cost = Cost { flops: (2 * words) as u64, bytes: 4 * (words + n_q * width) as u64 };
+        plan.dispatch(&ATTENTION_MERGE, Variant::default(), params, &[partials, out], grid, cost)?;
+    }
+    Ok(())
 }

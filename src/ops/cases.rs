@@ -67,7 +67,7 @@ pub struct Case {
     pub kernel: &'static str,
     /// The variant it runs.
     pub variant: Variant,
-    /// Parts that a product's inner length is computed in.
+    /// Parts that a product's inner length, or the keys of an attention, are taken in.
     pub parts: u32,
     /// What is special about it.
     pub name: String,

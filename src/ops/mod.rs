@@ -48,6 +48,7 @@ pub static REGISTRY: &[&Kernel] = &[
     &attention::ATTENTION_SHUFFLE,
     &attention::ATTENTION_TILE,
     &attention::ATTENTION_COOP,
+    &attention::ATTENTION_MERGE,
     &elementwise::SILU_GATE,
     &elementwise::COPY_ROWS,
     &elementwise::GATHER_ROWS,

@@ -6,7 +6,7 @@ use crate::gpu::plan::{Plan, PlanBuilder};
 use crate::gpu::{Caps, DType, Gpu, Matrix, Tensor};
 use crate::model::{Hearing, Llada};
 use crate::ops::Rounding;
-use crate::ops::attention::{Attention, AttentionVariant, attention_with};
+use crate::ops::attention::{Attention, AttentionShape, AttentionVariant, attention_with};
 use crate::ops::lm_head::{IdRules, LmHead, LmHeadBuffers, LmHeadVariant, Noise, lm_head};
 use crate::ops::matmul::{Matmul, MatmulVariant, matmul_with};
 use crate::ops::select::all_masked;
@@ -137,9 +137,7 @@ impl Work {
     pub fn key(&self) -> String {
         match *self {
             Work::Product(Product { dtype, rows, n, k }) => MatmulVariant::key(dtype, rows, n, k),
-            Work::Attention(Attending { rows, n_heads, head_dim, .. }) => {
-                AttentionVariant::key(rows, n_heads, head_dim)
-            }
+            Work::Attention(attending) => AttentionVariant::key(attending.shape()),
             Work::Head(Output { dtype, rows, vocab, k }) => LmHeadVariant::key(dtype, rows, vocab, k),
         }
     }
@@ -150,9 +148,7 @@ impl Work {
             Work::Product(Product { rows, n, k, .. }) => {
                 MatmulVariant::default_for(caps, rows, n, k).to_string()
             }
-            Work::Attention(Attending { rows, head_dim, .. }) => {
-                AttentionVariant::default_for(caps, rows, head_dim).to_string()
-            }
+            Work::Attention(attending) => AttentionVariant::default_for(caps, attending.shape()).to_string(),
             Work::Head(Output { rows, .. }) => LmHeadVariant::default_for(caps, rows).to_string(),
         }
     }
@@ -239,6 +235,11 @@ impl Product {
 }
 
 impl Attending {
+    fn shape(&self) -> AttentionShape {
+        let Attending { rows: n_q, keys: n_kv, n_heads, head_dim, .. } = *self;
+        AttentionShape { n_q, n_kv, n_heads, head_dim }
+    }
+
     fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<Candidate>> {
         let Attending { rows, keys, n_heads, n_kv_heads, head_dim } = *self;
         let tensor = |name, rows, heads| gpu.tensor(name, DType::F32, &[rows, heads * head_dim]);
@@ -247,7 +248,7 @@ impl Attending {
         [&q, &k, &v].into_iter().for_each(|tensor| check::fill(gpu, tensor));
         let (kv_rows, q, out) = ((0, keys), (&q, 0, rows), (&out, 0));
         let args = Attention { q, k: &k, v: &v, kv_rows, n_heads, n_kv_heads, head_dim, out };
-        let candidates = AttentionVariant::candidates(gpu.caps(), rows, head_dim, allowed);
+        let candidates = AttentionVariant::candidates(gpu.caps(), self.shape(), allowed);
         let plan = |variant: AttentionVariant| {
             let mut plan = PlanBuilder::new(gpu, "tune");
             let plan = attention_with(&mut plan, variant, args).and_then(|()| plan.freeze());

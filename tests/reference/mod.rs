@@ -78,9 +78,8 @@ pub fn reference(kernel: &str) -> Option<Reference> {
         "layer_norm" => rows::layer_norm,
         "rms_norm" => rows::rms_norm,
         "rope_qkv" => rows::rope_qkv,
-        "attention_naive" | "attention" | "attention_shuffle" | "attention_tile" | "attention_coop" => {
-            attention::attention
-        }
+        "attention_naive" | "attention" | "attention_shuffle" | "attention_tile" | "attention_coop"
+        | "attention_merge" => attention::attention,
         "silu_gate" => rows::silu_gate,
         "copy_rows" => rows::copy_rows,
         "gather_rows" => rows::gather_rows,

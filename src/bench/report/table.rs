@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::compare::Comparison;
-use super::{Head, Report, Row};
+use super::{Head, Report, Row, Skipped};
 use crate::bench::peak::Peaks;
 
 /// The head as text, and the peaks if there are any.
@@ -81,6 +81,22 @@ pub fn kernel_line(row: &Row) -> String {
         percent(row, "share_of_copy_peak"),
         error,
     )
+}
+
+/// What was left out, a line for each reason.
+pub fn skipped(skipped: &[Skipped]) -> Vec<String> {
+    let mut reasons: Vec<(&str, Vec<&Skipped>)> = Vec::new();
+    for left in skipped {
+        match reasons.iter_mut().find(|(reason, _)| *reason == left.reason) {
+            Some((_, all)) => all.push(left),
+            None => reasons.push((&left.reason, vec![left])),
+        }
+    }
+    let lines = reasons.iter().map(|(reason, all)| {
+        let more = if all.len() == 1 { String::new() } else { format!(" and {} more", all.len() - 1) };
+        format!("skipped {} {}{more}: {reason}", all[0].case, all[0].variant)
+    });
+    lines.collect()
 }
 
 /// A row of `bench model`, with its kernels below.

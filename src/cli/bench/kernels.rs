@@ -88,11 +88,8 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &KernelsArgs) -> Resul
                 let heading = if new { format!("{titles}\n{case}\n") } else { String::new() };
                 bar.suspend(|| output.text(&format!("{heading}{}", table::kernel_line(row))))?;
             }
-            Event::Skipped(left) => {
-                bar.suspend(|| {
-                    output.text(&format!("  skipped: {} {}: {}", left.case, left.variant, left.reason))
-                })?;
-            }
+            // All together at the end: what one adapter lacks would be said at every case.
+            Event::Skipped(_) => {}
         }
         Ok(())
     });
@@ -101,6 +98,9 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &KernelsArgs) -> Resul
     if report.rows.is_empty() && report.skipped.is_empty() {
         let filter = args.filter.as_deref().unwrap_or_default();
         return Err(Error::usage("--filter", format!("no case has `{filter}` in it")));
+    }
+    for line in table::skipped(&report.skipped) {
+        output.text(&line)?;
     }
     output.finish(&report)
 }

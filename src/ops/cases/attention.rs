@@ -1,13 +1,13 @@
 //! Cases of attention: inputs q `[.., n_heads head_dim]`, k and v `[.., n_kv_heads head_dim]`, f32 or f16.
 
 use super::{Case, Fill};
-use crate::gpu::DType;
 use crate::gpu::kernel::{Kernel, Variant};
+use crate::gpu::{DType, Gpu};
 use crate::ops::attention::{
-    ATTENTION, ATTENTION_COOP, ATTENTION_NAIVE, ATTENTION_SHUFFLE, ATTENTION_TILE, Attention,
-    AttentionVariant, attention, attention_with,
+    ATTENTION, ATTENTION_COOP, ATTENTION_MERGE, ATTENTION_NAIVE, ATTENTION_SHUFFLE, ATTENTION_TILE,
+    Attention, AttentionShape, AttentionVariant, attention, attention_with,
 };
-use crate::ops::rounding::Rounding;
+use crate::ops::rounding::{Rounding, coop_needs};
 
 /// Kernels that keep an online softmax, for some head sizes.
 const FUSED: [&Kernel; 4] = [&ATTENTION, &ATTENTION_SHUFFLE, &ATTENTION_TILE, &ATTENTION_COOP];
@@ -54,23 +54,35 @@ fn blocking(kernel: &Kernel, variant: &Variant) -> AttentionVariant {
         "attention_shuffle" => AttentionVariant::Shuffle,
         "attention_tile" => {
             let subgroups = variant.fragments.contains(&"octets_subgroup");
-            AttentionVariant::Tile { rows: number("ROWS"), subgroups }
+            AttentionVariant::Tile { rows: number("ROWS"), subgroups, parts: 1 }
         }
         "attention_coop" => AttentionVariant::Coop {
             edge: if variant.fragments.contains(&"coop_8") { 8 } else { 16 },
             lanes: number("LANES"),
+            parts: 1,
         },
         _ => AttentionVariant::Naive,
     }
 }
 
 fn case(kernel: &'static Kernel, variant: &Variant, head_dim: usize, shape: Shape) -> Case {
+    case_of(kernel, variant, blocking(kernel, variant), head_dim, shape)
+}
+
+/// A case of `kernel` that `how` is a way to run.
+fn case_of(
+    kernel: &'static Kernel,
+    variant: &Variant,
+    how: AttentionVariant,
+    head_dim: usize,
+    shape: Shape,
+) -> Case {
     let Shape { n_q, n_kv, heads: (n_heads, n_kv_heads), offsets: (q_row0, kv_row0, out_row0), .. } = shape;
-    let how = blocking(kernel, variant);
     let (width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
     let name = format!("{n_q} x {n_kv}, {n_heads} heads of {head_dim}: {}", shape.name);
     let kept = kept_dtype(variant);
-    Case::new(kernel.name, variant.clone(), name)
+    let case = Case::new(kernel.name, variant.clone(), name);
+    Case { parts: how.parts(), ..case }
         .input("q", DType::F32, &[q_row0 + n_q, width], Fill::Normal(shape.sharpness))
         .input("k", kept, &[kv_row0 + n_kv, kv_width], Fill::Normal(1.0))
         .input("v", kept, &[kv_row0 + n_kv, kv_width], Fill::Mixed(1.0))
@@ -100,9 +112,36 @@ fn case(kernel: &'static Kernel, variant: &Variant, head_dim: usize, shape: Shap
         })
 }
 
+/// Attentions whose keys workgroups share, on exact and on rounded operands: the last part is shorter than the others
+/// or than a block, one key takes all, heads are grouped and rows offset.
+fn split_cases() -> Vec<Case> {
+    let tile = |rows, parts| AttentionVariant::Tile { rows, subgroups: false, parts };
+    let coop = |edge, parts| AttentionVariant::Coop { edge, lanes: 128, parts };
+    let split = |how, head_dim, shape| {
+        let needs = match how {
+            AttentionVariant::Coop { edge, .. } => coop_needs(edge).to_vec(),
+            _ => Vec::new(),
+        };
+        let case = case_of(&ATTENTION_MERGE, &Variant::default(), how, head_dim, shape);
+        Case { more_needs: needs, ..case }
+    };
+    let grouped = Shape { n_q: 33, n_kv: 97, heads: (4, 2), offsets: (3, 5, 2), ..PLAIN };
+    let sharp = Shape { n_q: 19, n_kv: 130, heads: (1, 1), sharpness: 20.0, ..PLAIN };
+    let block = Shape { n_q: 32, n_kv: 565, heads: (8, 8), ..PLAIN };
+    vec![
+        split(tile(4, 2), 64, Shape { name: "tile, keys in 2, grouped heads, offsets", ..grouped }),
+        split(tile(2, 8), 32, Shape { name: "tile, keys in 8, one key takes all", ..sharp }),
+        split(tile(2, 4), 128, Shape { name: "tile, keys in 4, one block", ..block }).bench(false),
+        split(coop(8, 2), 64, Shape { name: "coop, keys in 2, grouped heads, offsets", ..grouped }),
+        split(coop(8, 4), 128, Shape { name: "coop, keys in 4, one key takes all", ..sharp }),
+        split(coop(16, 8), 128, Shape { name: "coop, keys in 8, one block", ..block }),
+    ]
+}
+
 /// Attention of `n_q` rows to `n_kv` through the op, which picks its variant, and in every variant for heads of
-/// this size; in f16 where a decode keeps keys and values.
+/// this size, with the keys in parts where that may pay on the device; in f16 where a decode keeps keys and values.
 pub(super) fn attending(
+    gpu: &Gpu,
     [n_q, n_kv]: [usize; 2],
     [n_heads, head_dim]: [usize; 2],
     is_decode: bool,
@@ -113,23 +152,31 @@ pub(super) fn attending(
         of_size && (is_decode || kept_dtype(variant) == DType::F32)
     };
     let naive = &ATTENTION_NAIVE.variants()[0];
-    let op = case(&ATTENTION_NAIVE, naive, head_dim, shape).dispatching(move |plan, o| {
-        let args = Attention {
-            q: (o.input(0), 0, n_q),
-            k: o.input(1),
-            v: o.input(2),
-            kv_rows: (0, n_kv),
-            n_heads,
-            n_kv_heads: n_heads,
-            head_dim,
-            out: (o.output(0), 0),
-        };
-        attention(plan, args)
-    });
+    let sizes = AttentionShape { n_q, n_kv, n_heads, head_dim };
+    let op = case(&ATTENTION_NAIVE, naive, head_dim, shape);
+    let op =
+        Case { parts: AttentionVariant::choose(gpu, sizes).parts(), ..op }.dispatching(move |plan, o| {
+            let args = Attention {
+                q: (o.input(0), 0, n_q),
+                k: o.input(1),
+                v: o.input(2),
+                kv_rows: (0, n_kv),
+                n_heads,
+                n_kv_heads: n_heads,
+                head_dim,
+                out: (o.output(0), 0),
+            };
+            attention(plan, args)
+        });
+    let worthwhile = AttentionVariant::candidates(gpu.caps(), sizes, &[Rounding::F16]);
     let mut variants = vec![case(&ATTENTION_NAIVE, naive, head_dim, shape)];
     for kernel in FUSED {
-        let fitting = kernel.variants().into_iter().filter(fits);
-        variants.extend(fitting.map(|variant| case(kernel, &variant, head_dim, shape)));
+        for variant in kernel.variants().into_iter().filter(fits) {
+            let whole = blocking(kernel, &variant);
+            variants.push(case(kernel, &variant, head_dim, shape));
+            let in_parts = worthwhile.iter().filter(|how| how.parts() > 1 && how.with_all_keys() == whole);
+            variants.extend(in_parts.map(|how| case_of(kernel, &variant, *how, head_dim, shape)));
+        }
     }
     (op, variants)
 }
@@ -149,6 +196,7 @@ pub(super) fn cases() -> Vec<Case> {
             all.extend(ragged(&variant).iter().map(|shape| case(kernel, &variant, head_dim, *shape)));
         }
     }
+    all.extend(split_cases());
     let real = [
         (32, Shape { name: "demo LLaDA", n_q: 16, n_kv: 160, heads: (6, 6), ..PLAIN }),
         (64, Shape { name: "Q-Former cross attention", n_q: 64, n_kv: 1500, heads: (12, 12), ..PLAIN }),

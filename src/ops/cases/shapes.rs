@@ -42,7 +42,7 @@ pub fn shapes(gpu: &Gpu, rows: &[usize], whole_head: bool) -> Vec<Shape> {
     for precision in ["weights_f16", "weights_f32"] {
         products(&mut all, gpu, "whisper-small", POSITIONS, WHISPER, precision);
     }
-    attend(&mut all, "whisper-small", [POSITIONS, POSITIONS], [12, 64], false);
+    attend(&mut all, gpu, "whisper-small", [POSITIONS, POSITIONS], [12, 64], false);
     for &n in rows {
         products(&mut all, gpu, "demo", n, DEMO, "weights_bf16");
         products(&mut all, gpu, "LLaDA-8B", n, LLADA, "weights_bf16");
@@ -50,7 +50,7 @@ pub fn shapes(gpu: &Gpu, rows: &[usize], whole_head: bool) -> Vec<Shape> {
             products(&mut all, gpu, "LLaDA-8B", n, &LLADA[..1], quantized);
         }
         for (model, heads, head_dim) in [("demo", 6, 32), ("LLaDA-8B", 32, 128)] {
-            attend(&mut all, model, [n, n.max(CONTEXT)], [heads, head_dim], true);
+            attend(&mut all, gpu, model, [n, n.max(CONTEXT)], [heads, head_dim], true);
         }
         head_of(&mut all, "demo head", n, 192, &[1484]);
         let slabs = if whole_head { &HEAD[..] } else { &HEAD[..1] };
@@ -82,8 +82,15 @@ fn products(
     }
 }
 
-fn attend(all: &mut Vec<Shape>, model: &str, rows: [usize; 2], heads: [usize; 2], is_decode: bool) {
-    let (op, variants) = attention::attending(rows, heads, is_decode);
+fn attend(
+    all: &mut Vec<Shape>,
+    gpu: &Gpu,
+    model: &str,
+    rows: [usize; 2],
+    heads: [usize; 2],
+    is_decode: bool,
+) {
+    let (op, variants) = attention::attending(gpu, rows, heads, is_decode);
     let ([n_q, n_kv], [heads, head_dim]) = (rows, heads);
     all.push(Shape {
         name: format!("{model} attention {n_q} to {n_kv}, {heads} x {head_dim}"),
