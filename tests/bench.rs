@@ -264,5 +264,17 @@ fn decodes_come_in_the_same_report() {
         for key in ["seconds", "nfe", "rows", "gflop", "tokens", "work_ratio", "time_ratio"] {
             positive(&row[key], key);
         }
+        assert!(row.get("spread").is_none_or(Value::is_null), "one round has no spread: {row}");
     }
+
+    let lengths = ["--settings", "2/4/4", "--rows", "8", "--seconds", "1"];
+    let report = report_of(
+        &[&["bench", "decode", "--rounds", "3", "--filter", "dual cache, quota"], &lengths[..]].concat(),
+    );
+    let names: Vec<&str> = rows(&report).iter().filter_map(|row| row["variant"].as_str()).collect();
+    assert_eq!(names, ["exact", "dual cache, quota"]);
+    assert!(rows(&report).iter().all(|row| row["spread"].is_number()), "{report}");
+    let unknown = run(&["bench", "decode", "--filter", "beam search"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("dual cache, factor 1"), "{}", stderr(&unknown));
 }

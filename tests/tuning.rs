@@ -14,8 +14,8 @@ use diffa::ops::attention::{AttentionShape, AttentionVariant};
 use diffa::ops::lm_head::LmHeadVariant;
 use diffa::ops::matmul::MatmulVariant;
 use diffa::quant::QuantFormat;
-use diffa::tune::{Attending, Output, Product, Tuner, Tuning, Work, limit_submits};
-use diffa::{AdapterChoice, DecodeOptions, Diffa, Gpu, ModelPaths, audio, text};
+use diffa::tune::{Attending, Output, Product, Tuner, Tuning, Work, limit_submits, works};
+use diffa::{AdapterChoice, DecodeOptions, Diffa, Gpu, ModelPaths, audio, text, wgpu};
 
 fn answer(gpu: &Gpu) -> (diffa::Answer, u64) {
     let diffa = Diffa::load(gpu, &ModelPaths::default(), &|_| Ok(())).unwrap();
@@ -33,6 +33,39 @@ fn open() -> Gpu {
     Gpu::open(&AdapterChoice::default()).unwrap()
 }
 
+/// All operations of the demo's language model with a choice of kernels, at all numbers of rows that choices tell
+/// apart.
+fn demo_works(gpu: &Gpu) -> Vec<Work> {
+    let diffa = Diffa::load(gpu, &ModelPaths::default(), &|_| Ok(())).unwrap();
+    let rows: Vec<usize> = (0..=10).map(|i| 1usize << i).collect();
+    works(diffa.llada(), None, &rows)
+}
+
+#[test]
+fn what_is_built_in_for_gpus_gives_the_same_answer() {
+    let gpu = open();
+    let (plain, _) = answer(&gpu);
+    // The adapter at hand as if it were hardware: with all it has, and without subgroups.
+    let mut whole = gpu.caps().clone();
+    whole.info.device_type = wgpu::DeviceType::DiscreteGpu;
+    let mut bare = whole.clone();
+    bare.features.remove(wgpu::Features::SUBGROUP);
+    for (caps, has_subgroups) in [(&whole, true), (&bare, false)] {
+        let works = demo_works(&gpu);
+        let choices: diffa::gpu::Choices = works.iter().map(|w| (w.key(), w.built_in(caps))).collect();
+        let names: Vec<&str> = choices.values().map(String::as_str).collect();
+        let is_named = |part: &str| names.iter().any(|name| name.contains(part));
+        // Workgroups share the keys of few queries; no matrix here is long enough to share its inner length.
+        assert!(["gemv", "tile 16x64", "tile 64x64", "keys in 8"].into_iter().all(is_named), "{names:?}");
+        assert!(!is_named("shuffle") && !is_named("direct"), "{names:?}");
+        assert_eq!(is_named("subgroups"), has_subgroups, "{names:?}");
+        let gpu = open();
+        gpu.set_choices(choices.clone());
+        let (other, _) = answer(&gpu);
+        assert_eq!((&plain.ids, &plain.text), (&other.ids, &other.text), "{names:?}");
+    }
+}
+
 #[test]
 fn choices_are_followed_and_change_no_answer() {
     let gpu = open();
@@ -46,13 +79,11 @@ fn choices_are_followed_and_change_no_answer() {
     for candidate in candidates {
         // Every product of the language model in this variant.
         let mut tuning = Tuning::new(&gpu);
-        for (n, k) in [(192, 192), (512, 192), (192, 512)] {
-            for rows in (0..=10).map(|i| 1usize << i) {
-                let mut entry = entry.clone();
-                entry.key = MatmulVariant::key(DType::Bf16, rows, n, k);
-                entry.trials.retain(|trial| trial.variant == candidate.to_string());
-                tuning.insert(entry);
-            }
+        for work in demo_works(&gpu).into_iter().filter(|work| matches!(work, Work::Product(_))) {
+            let mut entry = entry.clone();
+            entry.key = work.key();
+            entry.trials.retain(|trial| trial.variant == candidate.to_string());
+            tuning.insert(entry);
         }
         let gpu = open();
         gpu.set_choices(tuning.choices());

@@ -1,7 +1,5 @@
 //! `diffa bench decode`: every decoder on one checkpoint, as ratios against the exact one in the same run.
 
-use std::time::Duration;
-
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use diffa::bench::Clock;
@@ -9,7 +7,7 @@ use diffa::bench::decode::{Measured, measure};
 use diffa::bench::model::spread_ids;
 use diffa::bench::report::{Report, Row};
 use diffa::decode::Prompt;
-use diffa::{Cache, CacheDtype, DecodeOptions, Diffa, Error, Gpu, Preset, Result, Rule};
+use diffa::{Cache, CacheDtype, DecodeOptions, Error, Preset, Result, Rule};
 use serde_json::{Value, json};
 
 use super::output::{Output, OutputArgs};
@@ -20,11 +18,13 @@ use crate::cli::{interrupt, load};
 
 pub(super) const HELP: &str = "\
 Columns: NFE forwards; rows fed to the transformer; GFLOP of all dispatches; wall seconds of all steps; tokens \
-committed per forward; work and time as ratios against the exact decoder in the same run.
+committed per forward; work and time as ratios against the exact decoder in the same run. Of several rounds each \
+decoder's median counts.
 
 Examples:
   diffa bench decode
-  diffa bench decode --llm DIR --settings 16/16/16 --seconds 60 --json";
+  diffa bench decode --llm DIR --settings 16/16/16 --seconds 60 --json
+  diffa bench decode --filter dual --settings 64/32/64 --rounds 5     on a machine that others use, too";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DecodeArgs {
@@ -40,6 +40,12 @@ pub(in crate::cli) struct DecodeArgs {
     /// Time for each decode; fixed schedules that take longer are extrapolated and marked with ~.
     #[arg(long, value_name = "S", default_value_t = 20.0, allow_negative_numbers = true)]
     seconds: f64,
+    /// Times that all decoders are measured, in turn.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// Only decoders with this text in their name, beside the exact one.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
     #[command(flatten)]
     llm: LlmArgs,
     #[command(flatten)]
@@ -79,12 +85,15 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &DecodeArgs) -> Result
     let settings = settings.split(',').map(lengths).collect::<Result<Vec<_>>>()?;
     let budget = seconds("--seconds", args.seconds)?;
     let cache_dtype: CacheDtype = args.cache_dtype.parse()?;
+    // Before a long load.
+    chosen(&DecodeOptions::default(), &[], args.filter.as_deref())?;
     let paths = args.llm.paths();
     let gpu = load::open(term, global)?;
     let (diffa, _) =
         load::model(term, &gpu, &paths, false, &DecodeOptions { cache_dtype, ..Default::default() })?;
     let about = json!({
         "model": name(&paths), "context_rows": args.rows, "seconds": args.seconds, "cache_dtype": cache_dtype.name(),
+        "rounds": args.rounds, "filter": args.filter,
     });
     let mut report = Report::new("decode", &gpu, about);
     // Whole decodes, with what the processor does between their steps.
@@ -94,35 +103,51 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &DecodeArgs) -> Result
         output.text(&heading(lengths, args.rows))?;
         let [steps, block_length, gen_length] = lengths;
         let plain = DecodeOptions { cache_dtype, ..DecodeOptions::new(steps, block_length, gen_length) };
-        decode_all(&gpu, &diffa, &plain, args.rows, budget, &mut |row| {
-            output.text(&line(&row))?;
-            report.rows.push(row);
-            Ok(())
-        })?;
+        let chosen = chosen(&plain, &diffa.stop_ids(), args.filter.as_deref())?;
+        let prompt = spread_ids(diffa.llada(), args.rows);
+        let once = |decoder: &Decoder| {
+            interrupt::check()?;
+            let prompt = Prompt { ids: &prompt, audio: None };
+            measure(&gpu, diffa.llada(), prompt, &decoder.options, budget)
+        };
+        let mut rounds: Vec<Vec<Measured>> = vec![Vec::new(); chosen.len()];
+        for round in 1..=args.rounds {
+            for (i, decoder) in chosen.iter().enumerate() {
+                rounds[i].push(once(decoder)?);
+                // In the last round as soon as it is known.
+                if round == args.rounds {
+                    let row = row(&plain, args.rows, decoder.name, &rounds[i], &rounds[0]);
+                    output.text(&line(&row))?;
+                    report.rows.push(row);
+                }
+            }
+        }
     }
     output.finish(&report)
 }
 
-/// Every decoder with the lengths and the cache type of `plain`, the exact one first.
-fn decode_all(
-    gpu: &Gpu,
-    diffa: &Diffa,
-    plain: &DecodeOptions,
-    rows: usize,
-    budget: Duration,
-    on_row: &mut dyn FnMut(Row) -> Result<()>,
-) -> Result<()> {
-    let prompt = spread_ids(diffa.llada(), rows);
-    let mut exact: Option<Measured> = None;
-    for Decoder { name, options } in decoders(plain, &diffa.stop_ids()) {
-        interrupt::check()?;
-        options.validate()?;
-        let prompt = Prompt { ids: &prompt, audio: None };
-        let found = measure(gpu, diffa.llada(), prompt, &options, budget)?;
-        on_row(row(plain, rows, name, &found, exact.as_ref().unwrap_or(&found)))?;
-        exact.get_or_insert(found);
+/// The exact decoder, and those others with `filter` in their names.
+///
+/// Errors: lengths that a decoder cannot have, a filter that leaves none.
+fn chosen(plain: &DecodeOptions, stop_ids: &[u32], filter: Option<&str>) -> Result<Vec<Decoder>> {
+    let all = decoders(plain, stop_ids);
+    let filter = filter.unwrap_or_default();
+    if !all.iter().any(|decoder| decoder.name.contains(filter)) {
+        let names: Vec<&str> = all.iter().map(|decoder| decoder.name).collect();
+        return Err(Error::usage("--filter", format!("`{filter}` is in none of: {}", names.join("; "))));
     }
-    Ok(())
+    all.iter().try_for_each(|decoder| decoder.options.validate())?;
+    let is_exact = |decoder: &Decoder| decoder.name == Preset::Exact.name();
+    Ok(all.into_iter().filter(|decoder| is_exact(decoder) || decoder.name.contains(filter)).collect())
+}
+
+/// The run of median length, and the longest less the shortest as a share of it.
+fn median(rounds: &[Measured]) -> (&Measured, f64) {
+    let mut sorted: Vec<&Measured> = rounds.iter().collect();
+    sorted.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    let middle = sorted[sorted.len() / 2];
+    let spread = sorted[sorted.len() - 1].seconds - sorted[0].seconds;
+    (middle, spread / middle.seconds.max(1e-9))
 }
 
 fn lengths(text: &str) -> Result<[usize; 3]> {
@@ -135,12 +160,15 @@ fn lengths(text: &str) -> Result<[usize; 3]> {
     Ok([steps, block_length, gen_length])
 }
 
-fn row(plain: &DecodeOptions, rows: usize, name: &str, found: &Measured, exact: &Measured) -> Row {
+/// `rounds` of one decoder, beside those of the exact one.
+fn row(plain: &DecodeOptions, rows: usize, name: &str, rounds: &[Measured], exact: &[Measured]) -> Row {
+    let ((found, spread), (exact, _)) = (median(rounds), median(exact));
     let (steps, block, length) = (plain.steps, plain.block_length, plain.gen_length);
     let ratio = |exact: f64, own: f64| if own > 0.0 { exact / own } else { 0.0 };
     let case = format!("{steps} steps, blocks of {block}, {length} tokens, {rows} context rows");
-    let mut row = Row::new(&case, name, found.seconds, 0.0);
-    row.spread = None; // one sample
+    let mut row = Row::new(&case, name, found.seconds, spread);
+    // One sample has none.
+    row.spread = row.spread.filter(|_| rounds.len() > 1);
     let figures = json!({
         "steps": steps, "block_length": block, "gen_length": length,
         "nfe": found.forwards,
