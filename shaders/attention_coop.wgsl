@@ -25,7 +25,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read>       q:   array<vec4<f32>>;   // [.., n_heads * HEAD_DIM / 4]
 @group(0) @binding(2) var<storage, read>       k:   array<Kept4>;       // [.., n_kv_heads * HEAD_DIM / 4]
 @group(0) @binding(3) var<storage, read>       v:   array<Kept4>;       // [.., n_kv_heads * HEAD_DIM / 4]
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;         // [.., n_heads * HEAD_DIM]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;         // [.., n_heads * HEAD_DIM]; or the parts
 
 const D4: u32 = HEAD_DIM / 4u;
 const KEYS: u32 = 4u * EDGE;            // keys of a block
@@ -36,7 +36,7 @@ const SLICE_STRIDE: u32 = SLICE + 8u;
 const KEY_STRIDE: u32 = KEYS + 8u;
 const TILES: u32 = HEAD_DIM / EDGE / 4u;    // matrices of the result per subgroup
 const WORKERS: u32 = 128u;                  // lanes that compute the softmax
-const PARTS: u32 = WORKERS / EDGE;          // those that share a row
+const SHARERS: u32 = WORKERS / EDGE;        // those that share a row
 // The largest weight of a row: f16 has no room below 1 for small ones, but much above. The sums divide it out.
 const ONE: f32 = 32768.0;
 
@@ -100,20 +100,20 @@ fn main(
 
     let first_key = group.z * params.keys_per_part;
     let end_key = min(first_key + params.keys_per_part, params.n_kv);
-    let row = min(lane, WORKERS - 1u) / PARTS;
+    let row = min(lane, WORKERS - 1u) / SHARERS;
     // Surplus lanes begin past every block.
-    let part = select(KEYS, lane % PARTS, lane < WORKERS);
+    let share = select(KEYS, lane % SHARERS, lane < WORKERS);
     var top = -3.4e38;
     for (var first = first_key; first < end_key; first += KEYS) {
         score(first, kv_at, kv_stride, lane, quarter);
-        for (var key = part; key < min(KEYS, params.n_kv - first); key += PARTS) {
+        for (var key = share; key < min(KEYS, params.n_kv - first); key += SHARERS) {
             top = max(top, scores[row * KEYS + key]);
         }
         workgroupBarrier();
     }
     if (lane < WORKERS) { partial[lane] = top; }
     workgroupBarrier();
-    for (var i = 0u; i < PARTS; i++) { top = max(top, partial[row * PARTS + i]); }
+    for (var i = 0u; i < SHARERS; i++) { top = max(top, partial[row * SHARERS + i]); }
     workgroupBarrier();
 
     var sum = 0.0;
@@ -121,7 +121,7 @@ fn main(
     for (var t = 0u; t < TILES; t++) { acc[t] = Sum(); }
     for (var first = first_key; first < end_key; first += KEYS) {
         score(first, kv_at, kv_stride, lane, quarter);
-        for (var key = part; key < KEYS; key += PARTS) {
+        for (var key = share; key < KEYS; key += SHARERS) {
             var weight = f16(0.0);
             if (first + key < params.n_kv) { weight = f16(ONE * exp(params.scale * (scores[row * KEYS + key] - top))); }
             weights[row * KEY_STRIDE + key] = weight;
@@ -146,9 +146,9 @@ fn main(
     if (lane < WORKERS) { partial[lane] = sum; }
     workgroupBarrier();
     let is_part = params.keys_per_part < params.n_kv;
-    if (is_part && lane < WORKERS && part == 0u && q0 + row < params.n_q) {
+    if (is_part && lane < WORKERS && share == 0u && q0 + row < params.n_q) {
         var total = 0.0;
-        for (var p = 0u; p < PARTS; p++) { total += partial[row * PARTS + p]; }
+        for (var p = 0u; p < SHARERS; p++) { total += partial[row * SHARERS + p]; }
         let at = ((group.z * params.n_q + q0 + row) * params.n_heads + head) * (HEAD_DIM + 4u) + HEAD_DIM;
         out[at] = params.scale * top;
         out[at + 1u] = total;
@@ -162,7 +162,7 @@ fn main(
         for (var i = lane; i < EDGE * KEYS; i += LANES) {
             let r = i / KEYS;
             var total = 0.0;
-            for (var p = 0u; p < PARTS; p++) { total += partial[r * PARTS + p]; }
+            for (var p = 0u; p < SHARERS; p++) { total += partial[r * SHARERS + p]; }
             let column = (i % KEYS / EDGE * TILES + t) * EDGE + i % EDGE;
             var out_at = ((params.out_row0 + q0 + r) * params.n_heads + head) * HEAD_DIM + column;
             if (is_part) {

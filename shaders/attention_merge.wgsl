@@ -1,7 +1,7 @@
 // attention_merge: out[q] = sum_p e_p sums_p[q] / sum_p e_p total_p[q] per head, e_p = exp(top_p[q] - max_p top_p[q])
 // Ends an attention whose keys were shared by workgroups (flash-decoding): each left its sums of values, weighted
 // relative to its own largest score `top`, and the `total` of its weights. Adds in order of the parts. One lane per four
-// outputs.
+// outputs. After the HEAD_DIM sums of a part, row and head come four words: top, total, and two that nobody uses.
 // Dispatch: [ceil(n_heads head_dim / 256), n_q, 1].
 
 struct Params {
@@ -11,7 +11,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform>             params:   Params;
-@group(0) @binding(1) var<storage, read>       partials: array<vec4<f32>>;   // [parts, n_q, n_heads, head_dim / 4 sums; (top, total, 0, 0)]
+@group(0) @binding(1) var<storage, read>       partials: array<vec4<f32>>;   // [parts, n_q, n_heads, head_dim / 4 + 1]
 @group(0) @binding(2) var<storage, read_write> out:      array<vec4<f32>>;   // [.., n_heads * head_dim / 4]
 
 @compute @workgroup_size(64)

@@ -267,7 +267,7 @@ impl Files {
             Some(hearing) => Some(hearing.hear(&vec![0.0; hearing.window_samples()])?),
             None => None,
         };
-        // Any ids: what a prompt says decides no kernel, and its length none but by tuned choices.
+        // Any ids: what a prompt says decides no kernel. Its length may: by tuned choices, and on GPUs for attention.
         let room = llada.config().max_sequence_length.saturating_sub(options.gen_length);
         let ids = vec![0; TYPICAL_PROMPT.min(room)];
         let audio = clip.as_ref().map(|clip| (&clip.audio_embeds, ids.len() / 2));

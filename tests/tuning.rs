@@ -41,6 +41,36 @@ fn demo_works(gpu: &Gpu) -> Vec<Work> {
     works(diffa.llada(), None, &rows)
 }
 
+/// What the device takes for a work now.
+fn chosen(gpu: &Gpu, work: Work) -> String {
+    match work {
+        Work::Product(Product { dtype, rows, n, k }) => {
+            MatmulVariant::choose(gpu, dtype, rows, n, k).to_string()
+        }
+        Work::Attention(Attending { rows, keys, n_heads, head_dim, .. }) => {
+            let shape = AttentionShape { n_q: rows, n_kv: keys, n_heads, head_dim };
+            AttentionVariant::choose(gpu, shape).to_string()
+        }
+        Work::Head(Output { dtype, rows, vocab, k }) => {
+            LmHeadVariant::choose(gpu, dtype, rows, vocab, k).to_string()
+        }
+    }
+}
+
+/// What a session looks up for the candidate rows of a block is measured with the block.
+#[test]
+fn kernels_of_candidates_are_tuned_too() {
+    let gpu = open();
+    let diffa = Diffa::load(&gpu, &ModelPaths::default(), &|_| Ok(())).unwrap();
+    let keys: Vec<String> = works(diffa.llada(), None, &[32]).iter().map(Work::key).collect();
+    let head = diffa.llada().head();
+    for rows in [32, gpu.caps().usual_candidates(32)] {
+        let key = LmHeadVariant::key(head.dtype, rows, head.rows, head.cols);
+        assert!(keys.contains(&key), "{key} is not in {keys:?}");
+        assert!(keys.iter().any(|key| key.starts_with("matmul") && key.ends_with(&format!("rows {rows}"))));
+    }
+}
+
 #[test]
 fn what_is_built_in_for_gpus_gives_the_same_answer() {
     let gpu = open();
@@ -50,7 +80,8 @@ fn what_is_built_in_for_gpus_gives_the_same_answer() {
     whole.info.device_type = wgpu::DeviceType::DiscreteGpu;
     let mut bare = whole.clone();
     bare.features.remove(wgpu::Features::SUBGROUP);
-    for (caps, has_subgroups) in [(&whole, true), (&bare, false)] {
+    for (caps, has_subgroups) in [(&whole, whole.features.contains(wgpu::Features::SUBGROUP)), (&bare, false)]
+    {
         let works = demo_works(&gpu);
         let choices: diffa::gpu::Choices = works.iter().map(|w| (w.key(), w.built_in(caps))).collect();
         let names: Vec<&str> = choices.values().map(String::as_str).collect();
@@ -61,6 +92,10 @@ fn what_is_built_in_for_gpus_gives_the_same_answer() {
         assert_eq!(is_named("subgroups"), has_subgroups, "{names:?}");
         let gpu = open();
         gpu.set_choices(choices.clone());
+        for work in works {
+            let name = &choices[&work.key()];
+            assert_eq!(*name, chosen(&gpu, work), "{work:?}");
+        }
         let (other, _) = answer(&gpu);
         assert_eq!((&plain.ids, &plain.text), (&other.ids, &other.text), "{names:?}");
     }
@@ -168,6 +203,16 @@ fn attentions_and_heads_follow_their_choices() {
         gpu.set_choices([(key.clone(), name.to_string())].into());
         let built_in = AttentionVariant::default_for(gpu.caps(), attending(4, 12));
         assert_eq!(AttentionVariant::choose(&gpu, attending(4, 12)), built_in, "{name}");
+    }
+
+    // All names are read as they are written, those of GPUs too.
+    let mut caps = gpu.caps().clone();
+    caps.info.device_type = wgpu::DeviceType::DiscreteGpu;
+    let block = AttentionShape { n_q: 32, n_kv: 565, n_heads: 32, head_dim: 128 };
+    let all = AttentionVariant::candidates(&caps, block, &[Rounding::F16]);
+    assert!(all.iter().any(|variant| variant.parts() == 8), "{all:?}");
+    for variant in all {
+        assert_eq!(AttentionVariant::parse(&variant.to_string()), Some(variant));
     }
 }
 

@@ -63,7 +63,7 @@ struct Device {
     /// Key and fastest variant of every product that was measured.
     tuned: Vec<(String, String)>,
     matmul: String,
-    /// For heads of 64 and of 128.
+    /// For each of [`TYPICAL_ATTENTION`].
     attention: [String; 2],
     /// For a block of 32 rows.
     head: String,
@@ -73,6 +73,7 @@ impl Device {
     fn new(index: usize, adapter: &wgpu::Adapter, is_default: bool) -> Device {
         let (info, limits) = (adapter.get_info(), adapter.limits());
         let [rows, n, k] = TYPICAL_MATMUL;
+        let caps = Caps::of_adapter(adapter);
         let mut cooperative: Vec<String> = adapter
             .cooperative_matrix_properties()
             .iter()
@@ -86,10 +87,9 @@ impl Device {
             index,
             features: adapter.features(),
             missing: Requirements::missing(&limits),
-            matmul: MatmulVariant::default_for(&Caps::of_adapter(adapter), rows, n, k).to_string(),
-            attention: TYPICAL_ATTENTION
-                .map(|shape| AttentionVariant::default_for(&Caps::of_adapter(adapter), shape).to_string()),
-            head: LmHeadVariant::default_for(&Caps::of_adapter(adapter), 32).to_string(),
+            matmul: MatmulVariant::default_for(&caps, rows, n, k).to_string(),
+            attention: TYPICAL_ATTENTION.map(|shape| AttentionVariant::default_for(&caps, shape).to_string()),
+            head: LmHeadVariant::default_for(&caps, caps.usual_candidates(32)).to_string(),
             info,
             limits,
             cooperative,
@@ -159,7 +159,7 @@ impl Device {
         } else {
             format!("no, it lacks {}", self.missing.join(", "))
         };
-        let [head_64, head_128] = &self.attention;
+        let [encoder, block] = &self.attention;
         let [rows, n, k] = TYPICAL_MATMUL;
         let lines = [
             ("usable", usable),
@@ -191,7 +191,10 @@ impl Device {
                     n => format!("{n} measured choices of `diffa tune`, else {built_in}"),
                 }
             }),
-            ("attention", format!("{head_64} (heads of 64), {head_128} (heads of 128)")),
+            (
+                "attention",
+                format!("{encoder} (Whisper-small's encoder); {block} (a block of 32 rows of LLaDA-8B)"),
+            ),
             ("head", self.head.clone()),
         ];
         let mark = if self.is_default { " - default" } else { "" };

@@ -107,11 +107,11 @@ impl<'m> Session<'m> {
         let decision =
             Decision { options, schedule: &schedule, head: &head, id_rules: &id_rules, state: &state };
 
-        let mut plan = PlanBuilder::new(gpu, "forward");
+        let turn = if cached { Turn::BlockStart } else { Turn::EveryStep };
+        let mut plan = PlanBuilder::gated(gpu, "forward", &state.state, turn);
         forward.record_full(&mut plan)?;
         decision.record(&mut plan, &forward)?;
-        let turn = if cached { Turn::BlockStart } else { Turn::EveryStep };
-        let full = plan.freeze_gated(&state.state, turn)?;
+        let full = plan.freeze()?;
 
         let mut cached = Vec::new();
         for block in 0..options.cached_plans() {
@@ -121,10 +121,10 @@ impl<'m> Session<'m> {
                 }
                 Cache::None | Cache::Dual => (0, Turn::WithinAnyBlock),
             };
-            let mut plan = PlanBuilder::new(gpu, "cached");
+            let mut plan = PlanBuilder::gated(gpu, "cached", &state.state, turn);
             forward.record_cached(&mut plan, block, tail)?;
             decision.record(&mut plan, &forward)?;
-            cached.push(plan.freeze_gated(&state.state, turn)?);
+            cached.push(plan.freeze()?);
         }
 
         let first_rows: Vec<usize> = (0..prompts.len()).map(|s| layout.answer_row(s)).collect();

@@ -124,15 +124,16 @@ impl Caps {
         self.is_software() && release.and_then(|r| r.parse::<u32>().ok()).is_some_and(|r| r >= 26)
     }
 
-    /// True if plain register blocks are faster than shuffles on this software adapter: with a recent Mesa on
-    /// processors of other makers than Intel (docs/BENCHMARKS.md, Blocks and shuffles).
+    /// True if plain register blocks are faster than shuffles on this software adapter, most weights taken together: with
+    /// a recent Mesa on processors of other makers than Intel, where only quantized weights lose by shuffles, up to 8 %
+    /// (docs/BENCHMARKS.md, Blocks and shuffles).
     pub fn prefers_blocks(&self) -> bool {
         self.is_recent_lavapipe() && !system::is_intel()
     }
 
     /// Rows that a kernel for `rows` candidate rows is best blocked for. Behind a gate half of them are still masked on
     /// average, and lower blocks leave out more of the others; but a GPU would read the weights more than once.
-    pub(crate) fn usual_candidates(&self, rows: usize) -> usize {
+    pub fn usual_candidates(&self, rows: usize) -> usize {
         if self.is_software() { rows.div_ceil(2) } else { rows }
     }
 

@@ -107,14 +107,16 @@ fn dispatch_rows(
         keys_per_part: keys_per_part as u32,
     };
     let width = n_heads * head_dim;
-    let cost = Cost {
-        flops: 4 * (n_q * n_kv * width) as u64,
-        bytes: (8 * n_q * width + 2 * n_kv * args.k.dtype.row_bytes(n_kv_heads * head_dim)) as u64,
-    };
     let parts = n_kv.div_ceil(keys_per_part);
     // Of each part, query and head: the sums, then the largest score, the sum of weights and two unused words.
     let words = parts * n_q * n_heads * (head_dim + 4);
     let partials = if parts > 1 { Some(plan.scratch(0, words)?) } else { None };
+    let written = if parts > 1 { words } else { n_q * width };
+    let cost = Cost {
+        flops: 4 * (n_q * n_kv * width) as u64,
+        bytes: (4 * (n_q * width + written) + 2 * n_kv * args.k.dtype.row_bytes(n_kv_heads * head_dim))
+            as u64,
+    };
     let bindings = [q, args.k, args.v, partials.as_ref().unwrap_or(out)];
     let fused = |fragments: &[&'static str]| Variant::fragments(fragments).with("HEAD_DIM", head_dim as u32);
     let grid = [n_q.div_ceil(variant.queries_per_group()) as u32, n_heads as u32, parts as u32];

@@ -87,11 +87,14 @@ pub enum Work {
 }
 
 /// The works of a model at these numbers of rows, each once: those of the language model at all of `rows` (its head
-/// at no more than a few blocks), those of the encoder at its one window.
+/// at no more than a few blocks) and at those that their kernels are chosen by if they are candidates, those of the
+/// encoder at its one window.
 pub fn works(llada: &Llada, hearing: Option<&Hearing>, rows: &[usize]) -> Vec<Work> {
     let mut all = Vec::new();
     let config = llada.config();
-    for &rows in rows {
+    let caps = llada.gpu().caps();
+    let usual = rows.iter().filter(|rows| **rows <= MOST_CANDIDATES).map(|rows| caps.usual_candidates(*rows));
+    for rows in rows.iter().copied().chain(usual) {
         all.extend(llada.products().map(|(dtype, n, k)| Work::Product(Product { dtype, rows, n, k })));
         all.push(Work::Attention(Attending {
             rows,

@@ -2,10 +2,10 @@
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use diffa::bench::Clock;
 use diffa::bench::decode::{Measured, measure};
 use diffa::bench::model::spread_ids;
 use diffa::bench::report::{Report, Row};
+use diffa::bench::{Clock, median};
 use diffa::decode::Prompt;
 use diffa::{Cache, CacheDtype, DecodeOptions, Error, Preset, Result, Rule};
 use serde_json::{Value, json};
@@ -141,13 +141,13 @@ fn chosen(plain: &DecodeOptions, stop_ids: &[u32], filter: Option<&str>) -> Resu
     Ok(all.into_iter().filter(|decoder| is_exact(decoder) || decoder.name.contains(filter)).collect())
 }
 
-/// The run of median length, and the longest less the shortest as a share of it.
-fn median(rounds: &[Measured]) -> (&Measured, f64) {
-    let mut sorted: Vec<&Measured> = rounds.iter().collect();
+/// The run in the middle with the median of all times, and the longest less the shortest as a share of it.
+fn middle(rounds: &[Measured]) -> (Measured, f64) {
+    let mut sorted = rounds.to_vec();
     sorted.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
-    let middle = sorted[sorted.len() / 2];
+    let seconds = median(rounds.iter().map(|round| round.seconds).collect());
     let spread = sorted[sorted.len() - 1].seconds - sorted[0].seconds;
-    (middle, spread / middle.seconds.max(1e-9))
+    (Measured { seconds, ..sorted.swap_remove(sorted.len() / 2) }, spread / seconds.max(1e-9))
 }
 
 fn lengths(text: &str) -> Result<[usize; 3]> {
@@ -162,7 +162,7 @@ fn lengths(text: &str) -> Result<[usize; 3]> {
 
 /// `rounds` of one decoder, beside those of the exact one.
 fn row(plain: &DecodeOptions, rows: usize, name: &str, rounds: &[Measured], exact: &[Measured]) -> Row {
-    let ((found, spread), (exact, _)) = (median(rounds), median(exact));
+    let ((found, spread), (exact, _)) = (middle(rounds), middle(exact));
     let (steps, block, length) = (plain.steps, plain.block_length, plain.gen_length);
     let ratio = |exact: f64, own: f64| if own > 0.0 { exact / own } else { 0.0 };
     let case = format!("{steps} steps, blocks of {block}, {length} tokens, {rows} context rows");

@@ -61,6 +61,8 @@ pub struct PlanBuilder {
     name: String,
     params: Vec<u8>,
     pending: Vec<Pending>,
+    /// The decode state and when it wants the plan.
+    gate: Option<(Tensor, Turn)>,
     live_rows: bool,
     scratch: Vec<Option<Tensor>>,
 }
@@ -75,9 +77,15 @@ impl PlanBuilder {
             name: name.into(),
             params: Vec::new(),
             pending: Vec::new(),
+            gate: None,
             live_rows: false,
             scratch: Vec::new(),
         }
+    }
+
+    /// A plan that runs only when the decode state on the device wants it: see `shaders/gate.wgsl`.
+    pub(crate) fn gated(gpu: &Gpu, name: &str, state: &Tensor, turn: Turn) -> PlanBuilder {
+        PlanBuilder { gate: Some((state.clone(), turn)), ..PlanBuilder::new(gpu, name) }
     }
 
     /// The device the plan is for.
@@ -88,7 +96,7 @@ impl PlanBuilder {
     /// From here on, rows are candidate rows of the current block: behind a gate, grids over them shrink to
     /// the rows that may still be committed.
     pub(crate) fn rows_are_candidates(&mut self, yes: bool) {
-        self.live_rows = yes;
+        self.live_rows = yes && self.gate.is_some();
     }
 
     /// How many of `n` columns (ids, groups of them) of `flops` each one dispatch may cover, a multiple of `unit`, so
@@ -187,15 +195,17 @@ impl PlanBuilder {
 
     /// Creates everything the plan needs on the device.
     pub fn freeze(self) -> Result<Plan> {
-        let steps = self.freeze_steps()?;
+        let mut steps = self.freeze_steps()?;
+        let arguments = match &self.gate {
+            Some((state, turn)) => Some(self.freeze_gate(&mut steps, state, *turn)?),
+            None => None,
+        };
         let slices = slice(&steps, self.gpu.flops_per_submit());
-        Ok(Plan { name: self.name, steps, slices, arguments: None })
+        Ok(Plan { name: self.name, steps, slices, arguments })
     }
 
-    /// Like [`PlanBuilder::freeze`], but the plan runs only when the decode state on the device wants it:
-    /// see `shaders/gate.wgsl`.
-    pub(crate) fn freeze_gated(self, state: &Tensor, turn: Turn) -> Result<Plan> {
-        let mut steps = self.freeze_steps()?;
+    /// Puts the gate before the steps; returns the buffer that it writes their grids into.
+    fn freeze_gate(&self, steps: &mut Vec<Step>, state: &Tensor, turn: Turn) -> Result<Tensor> {
         let gpu = &self.gpu;
         if gpu.is_sketch() {
             gpu.sketch_pipeline((&GATE, Variant::default()));
@@ -214,8 +224,7 @@ impl PlanBuilder {
         builder.dispatch(&GATE, Variant::default(), params, &bindings, [groups, 1, 1], Cost::default())?;
         let gate = builder.freeze_steps()?;
         steps.splice(0..0, gate);
-        let slices = slice(&steps, gpu.flops_per_submit());
-        Ok(Plan { name: self.name, steps, slices, arguments: Some(arguments) })
+        Ok(arguments)
     }
 
     fn freeze_steps(&self) -> Result<Vec<Step>> {

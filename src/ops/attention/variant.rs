@@ -12,10 +12,10 @@ const MAX_HEAD_DIM: usize = 128;
 /// Queries that one workgroup of any fused kernel takes at most; attentions are split at multiples of it.
 pub(super) const QUERIES_PER_GROUP: usize = 32;
 
-/// Below so many workgroups, sharing the keys brings idle units to work.
+/// Up to so many workgroups, all parts counted, sharing the keys brings idle units to work.
 const ENOUGH_GROUPS: usize = 256;
 
-/// Below so many it may still, on the largest GPUs: measuring tells.
+/// Up to so many it may still, on the largest GPUs: measuring tells.
 const MOST_GROUPS: usize = 1024;
 
 /// Keys of a part that are worth a workgroup.

@@ -2,6 +2,7 @@
 
 use super::{Case, Fill};
 use crate::gpu::kernel::{Kernel, Variant};
+use crate::gpu::needs::Need;
 use crate::gpu::{DType, Gpu};
 use crate::ops::attention::{
     ATTENTION, ATTENTION_COOP, ATTENTION_MERGE, ATTENTION_NAIVE, ATTENTION_SHUFFLE, ATTENTION_TILE,
@@ -20,9 +21,12 @@ struct Shape {
     heads: (usize, usize),
     offsets: (usize, usize, usize),
     sharpness: f32,
+    /// Keys and values in f16, where the variant does not say.
+    f16: bool,
 }
 
-const PLAIN: Shape = Shape { name: "", n_q: 1, n_kv: 1, heads: (1, 1), offsets: (0, 0, 0), sharpness: 1.0 };
+const PLAIN: Shape =
+    Shape { name: "", n_q: 1, n_kv: 1, heads: (1, 1), offsets: (0, 0, 0), sharpness: 1.0, f16: false };
 
 const RAGGED: &[Shape] = &[
     Shape { name: "one query, one key", ..PLAIN },
@@ -80,7 +84,7 @@ fn case_of(
     let Shape { n_q, n_kv, heads: (n_heads, n_kv_heads), offsets: (q_row0, kv_row0, out_row0), .. } = shape;
     let (width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
     let name = format!("{n_q} x {n_kv}, {n_heads} heads of {head_dim}: {}", shape.name);
-    let kept = kept_dtype(variant);
+    let kept = if shape.f16 { DType::F16 } else { kept_dtype(variant) };
     let case = Case::new(kernel.name, variant.clone(), name);
     Case { parts: how.parts(), ..case }
         .input("q", DType::F32, &[q_row0 + n_q, width], Fill::Normal(shape.sharpness))
@@ -116,10 +120,12 @@ fn case_of(
 /// or than a block, one key takes all, heads are grouped and rows offset.
 fn split_cases() -> Vec<Case> {
     let tile = |rows, parts| AttentionVariant::Tile { rows, subgroups: false, parts };
+    let by_subgroups = |rows, parts| AttentionVariant::Tile { rows, subgroups: true, parts };
     let coop = |edge, parts| AttentionVariant::Coop { edge, lanes: 128, parts };
     let split = |how, head_dim, shape| {
         let needs = match how {
             AttentionVariant::Coop { edge, .. } => coop_needs(edge).to_vec(),
+            AttentionVariant::Tile { subgroups: true, .. } => vec![Need::Subgroup8],
             _ => Vec::new(),
         };
         let case = case_of(&ATTENTION_MERGE, &Variant::default(), how, head_dim, shape);
@@ -132,10 +138,29 @@ fn split_cases() -> Vec<Case> {
         split(tile(4, 2), 64, Shape { name: "tile, keys in 2, grouped heads, offsets", ..grouped }),
         split(tile(2, 8), 32, Shape { name: "tile, keys in 8, one key takes all", ..sharp }),
         split(tile(2, 4), 128, Shape { name: "tile, keys in 4, one block", ..block }).bench(false),
+        split(
+            by_subgroups(2, 4),
+            64,
+            Shape { name: "tile, keys in 4, in f16, offsets", f16: true, ..grouped },
+        ),
+        split(
+            by_subgroups(4, 8),
+            128,
+            Shape { name: "tile, keys in 8, rows in two submits", n_q: 64, ..block },
+        ),
         split(coop(8, 2), 64, Shape { name: "coop, keys in 2, grouped heads, offsets", ..grouped }),
         split(coop(8, 4), 128, Shape { name: "coop, keys in 4, one key takes all", ..sharp }),
         split(coop(16, 8), 128, Shape { name: "coop, keys in 8, one block", ..block }),
+        too_few_keys(),
     ]
+}
+
+/// Parts asked for where one block holds all keys: nothing to merge.
+fn too_few_keys() -> Case {
+    let shape = Shape { name: "keys in 8 that one block holds", n_q: 33, n_kv: 32, heads: (4, 2), ..PLAIN };
+    let how = AttentionVariant::Tile { rows: 2, subgroups: false, parts: 8 };
+    let variant = Variant::fragments(&["octets", "kept_f32"]).with("HEAD_DIM", 32).with("ROWS", 2);
+    case_of(&ATTENTION_TILE, &variant, how, 32, shape)
 }
 
 /// Attention of `n_q` rows to `n_kv` through the op, which picks its variant, and in every variant for heads of
