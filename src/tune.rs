@@ -20,8 +20,8 @@ use crate::fnv::fnv1a;
 use crate::gpu::{Choices, DType, Gpu};
 use crate::ops::matmul::MatmulVariant;
 use crate::ops::{REGISTRY, Rounding};
-pub use works::{Attending, Output, Product, Work, works};
 use works::{Candidate, Factors};
+pub use works::{Output, Product, Work, works};
 
 /// Time for finding the adapter's speed, when a program starts.
 const CALIBRATION: Duration = Duration::from_millis(20);

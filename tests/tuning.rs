@@ -14,7 +14,7 @@ use diffa::ops::attention::{AttentionShape, AttentionVariant};
 use diffa::ops::lm_head::LmHeadVariant;
 use diffa::ops::matmul::MatmulVariant;
 use diffa::quant::QuantFormat;
-use diffa::tune::{Attending, Output, Product, Tuner, Tuning, Work, limit_submits, works};
+use diffa::tune::{Output, Product, Tuner, Tuning, Work, limit_submits, works};
 use diffa::{AdapterChoice, DecodeOptions, Diffa, Gpu, ModelPaths, audio, text, wgpu};
 
 fn answer(gpu: &Gpu) -> (diffa::Answer, u64) {
@@ -47,10 +47,7 @@ fn chosen(gpu: &Gpu, work: Work) -> String {
         Work::Product(Product { dtype, rows, n, k }) => {
             MatmulVariant::choose(gpu, dtype, rows, n, k).to_string()
         }
-        Work::Attention(Attending { rows, keys, n_heads, head_dim, .. }) => {
-            let shape = AttentionShape { n_q: rows, n_kv: keys, n_heads, head_dim };
-            AttentionVariant::choose(gpu, shape).to_string()
-        }
+        Work::Attention(shape) => AttentionVariant::choose(gpu, shape).to_string(),
         Work::Head(Output { dtype, rows, vocab, k }) => {
             LmHeadVariant::choose(gpu, dtype, rows, vocab, k).to_string()
         }
@@ -159,7 +156,7 @@ fn what_rounds_is_tried_only_if_allowed_and_what_the_device_lacks_is_not_chosen(
 
 /// Of the demo model's six heads, to as many keys as the tuner takes here.
 fn attending(n_q: usize, head_dim: usize) -> AttentionShape {
-    AttentionShape { n_q, n_kv: 64, n_heads: 6, head_dim }
+    AttentionShape { n_q, n_kv: 64, n_heads: 6, n_kv_heads: 6, head_dim }
 }
 
 #[test]
@@ -168,7 +165,7 @@ fn attentions_and_heads_follow_their_choices() {
     let caps = gpu.caps();
     let (plain, _) = answer(&gpu);
     let tuner = Tuner::new(&gpu, Duration::ZERO, &[]).unwrap();
-    let attention = Work::Attention(Attending { rows: 4, keys: 64, n_heads: 6, n_kv_heads: 6, head_dim: 32 });
+    let attention = Work::Attention(attending(4, 32));
     let head = Work::Head(Output { dtype: DType::Bf16, rows: 4, vocab: 1484, k: 192 });
     let names = |all: &[String]| -> std::collections::BTreeSet<String> { all.iter().cloned().collect() };
     let attentions: Vec<String> =
@@ -208,7 +205,7 @@ fn attentions_and_heads_follow_their_choices() {
     // All names are read as they are written, those of GPUs too.
     let mut caps = gpu.caps().clone();
     caps.info.device_type = wgpu::DeviceType::DiscreteGpu;
-    let block = AttentionShape { n_q: 32, n_kv: 565, n_heads: 32, head_dim: 128 };
+    let block = AttentionShape { n_q: 32, n_kv: 565, n_heads: 32, n_kv_heads: 32, head_dim: 128 };
     let all = AttentionVariant::candidates(&caps, block, &[Rounding::F16]);
     assert!(all.iter().any(|variant| variant.parts() == 8), "{all:?}");
     for variant in all {

@@ -18,8 +18,8 @@ use super::{facts, load, terminal};
 const TYPICAL_MATMUL: [usize; 3] = [128, 4096, 4096];
 /// What the attention kernel is shown for: Whisper-small's encoder, and a block of LLaDA-8B.
 const TYPICAL_ATTENTION: [AttentionShape; 2] = [
-    AttentionShape { n_q: 1500, n_kv: 1500, n_heads: 12, head_dim: 64 },
-    AttentionShape { n_q: 32, n_kv: 565, n_heads: 32, head_dim: 128 },
+    AttentionShape { n_q: 1500, n_kv: 1500, n_heads: 12, n_kv_heads: 12, head_dim: 64 },
+    AttentionShape { n_q: 32, n_kv: 565, n_heads: 32, n_kv_heads: 32, head_dim: 128 },
 ];
 
 /// Runs the command.

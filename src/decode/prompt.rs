@@ -38,7 +38,7 @@ impl Prompt<'_> {
             return Err(Error::usage("PROMPT", "is empty"));
         }
         if let Some((audio, position)) = self.audio {
-            audio.expect_rows("prompt", 1, llada.config().d_model)?;
+            audio.check_rows("prompt", 1, llada.config().d_model)?;
             if position > self.ids.len() {
                 return Err(Error::Shape {
                     op: "prompt",

@@ -124,7 +124,7 @@ impl Kernel {
 /// Declares a kernel: a `Params` struct that matches the shader's, and a static [`Kernel`]. A kernel
 /// with the same parameters as another names the other's struct without fields.
 ///
-/// ```ignore
+/// ```text
 /// kernel! {
 ///     /// out[r, c] = x[r, c] * rsqrt(mean_c(x[r, c]^2) + eps) * weight[c]
 ///     RMS_NORM = "rms_norm" {

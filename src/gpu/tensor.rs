@@ -92,12 +92,12 @@ impl Tensor {
     }
 
     /// Checks the exact shape.
-    pub fn expect(&self, op: &'static str, shape: &[usize]) -> Result<()> {
+    pub fn check_shape(&self, op: &'static str, shape: &[usize]) -> Result<()> {
         if self.shape == shape { Ok(()) } else { Err(self.shape_error(op, format!("{shape:?}"))) }
     }
 
     /// Checks that the tensor has `cols` columns and at least `rows` rows.
-    pub fn expect_rows(&self, op: &'static str, rows: usize, cols: usize) -> Result<()> {
+    pub fn check_rows(&self, op: &'static str, rows: usize, cols: usize) -> Result<()> {
         match self.shape.as_slice() {
             [r, c] if *r >= rows && *c == cols => Ok(()),
             _ => Err(self.shape_error(op, format!("at least [{rows}, {cols}]"))),
@@ -105,7 +105,7 @@ impl Tensor {
     }
 
     /// Checks the number of elements, whatever the shape.
-    pub fn expect_len(&self, op: &'static str, len: usize) -> Result<()> {
+    pub fn check_len(&self, op: &'static str, len: usize) -> Result<()> {
         if self.len() >= len { Ok(()) } else { Err(self.shape_error(op, format!("at least {len} elements"))) }
     }
 

@@ -37,9 +37,10 @@ pub struct Attention<'a> {
 }
 
 impl Attention<'_> {
-    /// The sizes that decide which kernel is best.
+    /// Its sizes.
     pub fn shape(&self) -> AttentionShape {
-        AttentionShape { n_q: self.q.2, n_kv: self.kv_rows.1, n_heads: self.n_heads, head_dim: self.head_dim }
+        let Attention { n_heads, n_kv_heads, head_dim, .. } = *self;
+        AttentionShape { n_q: self.q.2, n_kv: self.kv_rows.1, n_heads, n_kv_heads, head_dim }
     }
 }
 
@@ -56,10 +57,10 @@ pub fn attention(plan: &mut PlanBuilder, args: Attention<'_>) -> Result<()> {
 pub fn attention_with(plan: &mut PlanBuilder, variant: AttentionVariant, args: Attention<'_>) -> Result<()> {
     let Attention { n_heads, n_kv_heads, head_dim, .. } = args;
     let ((q, q_row0, n_q), (kv_row0, n_kv), (out, out_row0)) = (args.q, args.kv_rows, args.out);
-    q.expect_rows("attention", q_row0 + n_q, n_heads * head_dim)?;
-    args.k.expect_rows("attention", kv_row0 + n_kv, n_kv_heads * head_dim)?;
-    args.v.expect_rows("attention", kv_row0 + n_kv, n_kv_heads * head_dim)?;
-    out.expect_rows("attention", out_row0 + n_q, n_heads * head_dim)?;
+    q.check_rows("attention", q_row0 + n_q, n_heads * head_dim)?;
+    args.k.check_rows("attention", kv_row0 + n_kv, n_kv_heads * head_dim)?;
+    args.v.check_rows("attention", kv_row0 + n_kv, n_kv_heads * head_dim)?;
+    out.check_rows("attention", out_row0 + n_q, n_heads * head_dim)?;
     let refused = |expected: String, got: Vec<usize>| {
         Err(Error::Shape { op: "attention", operand: args.k.name.clone(), expected, got })
     };

@@ -51,7 +51,7 @@ pub fn conv1d_patches(
 ) -> Result<()> {
     let [_, channels] = x.dims("conv1d_patches")?;
     let [t_out, width] = out.dims("conv1d_patches")?;
-    x.expect_rows("conv1d_patches", x_row0 + t_in, channels)?;
+    x.check_rows("conv1d_patches", x_row0 + t_in, channels)?;
     if width != channels * kernel {
         return Err(Error::Shape {
             op: "conv1d_patches",

@@ -62,8 +62,8 @@ fn moved(elements: usize, flops: usize) -> Cost {
 /// `out[..rows] = silu(gate) * up` of a fused projection `[.., 2 n_cols]` f32, gate in the first half of a row.
 pub fn silu_gate(plan: &mut PlanBuilder, gate_up: &Tensor, rows: usize, out: &Tensor) -> Result<()> {
     let [_, n_cols] = out.dims("silu_gate")?;
-    out.expect_rows("silu_gate", rows, n_cols)?;
-    gate_up.expect_rows("silu_gate", rows, 2 * n_cols)?;
+    out.check_rows("silu_gate", rows, n_cols)?;
+    gate_up.check_rows("silu_gate", rows, 2 * n_cols)?;
     let params = SiluGateParams { n_rows: rows as u32, n_cols: n_cols as u32 };
     let len = rows * n_cols;
     let cost = Cost { flops: 5 * len as u64, bytes: 12 * len as u64 };
@@ -79,8 +79,8 @@ pub fn copy_rows(
     (out, out_row0): (&Tensor, usize),
 ) -> Result<()> {
     let [_, n_cols] = x.dims("copy_rows")?;
-    x.expect_rows("copy_rows", x_row0 + rows, n_cols)?;
-    out.expect_rows("copy_rows", out_row0 + rows, n_cols)?;
+    x.check_rows("copy_rows", x_row0 + rows, n_cols)?;
+    out.check_rows("copy_rows", out_row0 + rows, n_cols)?;
     let params = CopyRowsParams {
         n_rows: rows as u32,
         n_cols: n_cols as u32,
@@ -101,8 +101,8 @@ pub fn gather_rows(
     out: &Tensor,
 ) -> Result<()> {
     let [_, n_cols] = x.dims("gather_rows")?;
-    rows.expect_len("gather_rows", n_rows)?;
-    out.expect_rows("gather_rows", n_rows, n_cols)?;
+    rows.check_len("gather_rows", n_rows)?;
+    out.check_rows("gather_rows", n_rows, n_cols)?;
     let params = GatherRowsParams { n_rows: n_rows as u32, n_cols: n_cols as u32 };
     let len = n_rows * n_cols;
     let grid = linear_grid(len.div_ceil(64));
@@ -113,8 +113,8 @@ pub fn gather_rows(
 pub fn qformer_mix(plan: &mut PlanBuilder, y: &Tensor, layer_weights: &Tensor, out: &Tensor) -> Result<()> {
     let [n_prompts, n_targets] = layer_weights.dims("qformer_mix")?;
     let [_, n_cols] = y.dims("qformer_mix")?;
-    y.expect("qformer_mix", &[n_targets * n_prompts, n_cols])?;
-    out.expect("qformer_mix", &[n_prompts, n_cols])?;
+    y.check_shape("qformer_mix", &[n_targets * n_prompts, n_cols])?;
+    out.check_shape("qformer_mix", &[n_prompts, n_cols])?;
     let params =
         QformerMixParams { n_targets: n_targets as u32, n_prompts: n_prompts as u32, n_cols: n_cols as u32 };
     let len = n_prompts * n_cols;
@@ -132,7 +132,7 @@ pub fn qformer_mix(plan: &mut PlanBuilder, y: &Tensor, layer_weights: &Tensor, o
 /// Combines the conditional rows `h[..n_rows]` with the unconditional rows `h[n_rows .. 2 n_rows]`.
 pub fn guidance(plan: &mut PlanBuilder, h: &Tensor, n_rows: usize, scale: f32) -> Result<()> {
     let [_, n_cols] = h.dims("guidance")?;
-    h.expect_rows("guidance", 2 * n_rows, n_cols)?;
+    h.check_rows("guidance", 2 * n_rows, n_cols)?;
     let params = GuidanceParams { n_rows: n_rows as u32, n_cols: n_cols as u32, scale };
     let len = n_rows * n_cols;
     plan.dispatch(&GUIDANCE, Variant::default(), params, &[h], linear_grid(len.div_ceil(64)), moved(len, 3))

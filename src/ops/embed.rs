@@ -24,8 +24,8 @@ pub fn embed(
     table: &Matrix,
     (out, out_row0): (&Tensor, usize),
 ) -> Result<()> {
-    ids.expect_len("embed", id0 + rows)?;
-    out.expect_rows("embed", out_row0 + rows, table.cols)?;
+    ids.check_len("embed", id0 + rows)?;
+    out.check_rows("embed", out_row0 + rows, table.cols)?;
     for slab in &table.slabs {
         let params = EmbedParams {
             n_rows: rows as u32,

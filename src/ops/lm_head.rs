@@ -180,15 +180,15 @@ const LEAST_GROUPS: usize = 2;
 /// Appends the head: a dispatch per slab, or several where one would be long, then the merge into `buffers.predictions`.
 pub fn lm_head(plan: &mut PlanBuilder, args: LmHead<'_>, buffers: &LmHeadBuffers) -> Result<()> {
     let LmHead { hidden, n_rows, weight, .. } = args;
-    hidden.expect_rows("lm_head", n_rows, weight.cols)?;
-    args.rows.expect_len("lm_head", n_rows)?;
-    buffers.predictions.expect("lm_head", &[n_rows, 4])?;
+    hidden.check_rows("lm_head", n_rows, weight.cols)?;
+    args.rows.check_len("lm_head", n_rows)?;
+    buffers.predictions.check_shape("lm_head", &[n_rows, 4])?;
     let unused = plan.unused()?;
     let (fragment, temperature, seed, noise) = match args.noise {
         Noise::None => ("noise_none", 0.0, 0, &unused),
         Noise::Gumbel { temperature, seed } => ("noise_gumbel", temperature, seed, &unused),
         Noise::Given { temperature, gumbel } => {
-            gumbel.expect("lm_head", &[n_rows, weight.rows])?;
+            gumbel.check_shape("lm_head", &[n_rows, weight.rows])?;
             ("noise_given", temperature, 0, gumbel)
         }
     };

@@ -91,10 +91,10 @@ pub fn matmul(plan: &mut PlanBuilder, args: Matmul<'_>) -> Result<()> {
 /// Appends one product with a given variant.
 pub fn matmul_with(plan: &mut PlanBuilder, variant: MatmulVariant, args: Matmul<'_>) -> Result<()> {
     let Matmul { x, weight, bias, out, rows, .. } = args;
-    x.expect_rows("matmul", args.x_row0 + rows, weight.cols)?;
-    out.expect_rows("matmul", args.out_row0 + rows, weight.rows)?;
+    x.check_rows("matmul", args.x_row0 + rows, weight.cols)?;
+    out.check_rows("matmul", args.out_row0 + rows, weight.rows)?;
     if let Some(bias) = bias {
-        bias.expect("matmul", &[weight.rows])?;
+        bias.check_shape("matmul", &[weight.rows])?;
     }
     let missing = variant.missing(plan.gpu().caps());
     if !missing.is_empty() {
@@ -168,11 +168,11 @@ fn slab_product(
         accumulate: args.accumulate as u32,
         k_part: k_part as u32,
     };
+    let parts = k.div_ceil(k_part.max(1));
     let cost = Cost {
         flops: 2 * (m * slab_cols * k) as u64,
-        bytes: args.weight.dtype.bytes(&[slab_cols, k]) as u64 + 4 * (m * (k + slab_cols)) as u64,
+        bytes: args.weight.dtype.bytes(&[slab_cols, k]) as u64 + 4 * (m * (k + parts * slab_cols)) as u64,
     };
-    let parts = k.div_ceil(k_part.max(1));
     let partials =
         if variant.has_partial_sums() { Some(plan.scratch(0, parts * m * slab_cols)?) } else { None };
     let bindings = [args.x, &slab.tensor, bias, partials.as_ref().unwrap_or(args.out)];
@@ -246,7 +246,7 @@ pub(crate) fn quantize_rows(
     k: usize,
     (quants, scales): (&Tensor, &Tensor),
 ) -> Result<()> {
-    x.expect_rows("quantize_rows", row0 + rows, k)?;
+    x.check_rows("quantize_rows", row0 + rows, k)?;
     let params = QuantizeRowsParams { n_rows: rows as u32, k: k as u32, row0: row0 as u32 };
     let cost = Cost { flops: 4 * (rows * k) as u64, bytes: 5 * (rows * k) as u64 };
     let grid = Grid::over_rows((k / BLOCK).div_ceil(64), rows, 1);

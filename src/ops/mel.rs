@@ -193,8 +193,8 @@ pub(crate) fn stft_columns(
     columns: &Tensor,
 ) -> Result<()> {
     let [n_frames, _, _] = columns.dims("stft_columns")?;
-    columns.expect("stft_columns", &[n_frames, COLUMNS, 2])?;
-    tables.window.expect("stft_columns", &[N_FAST])?;
+    columns.check_shape("stft_columns", &[n_frames, COLUMNS, 2])?;
+    tables.window.check_shape("stft_columns", &[N_FAST])?;
     let params = StftColumnsParams {
         n_frames: n_frames as u32,
         n_samples: samples.len() as u32,
@@ -218,9 +218,9 @@ pub(crate) fn stft_rows(
     power: &Tensor,
 ) -> Result<()> {
     let [n_frames, _, _] = columns.dims("stft_rows")?;
-    columns.expect("stft_rows", &[n_frames, COLUMNS, 2])?;
-    power.expect_rows("stft_rows", frame0 + n_frames, N_FAST / 2 + 1)?;
-    tables.circle.expect("stft_rows", &[N_FAST, 2])?;
+    columns.check_shape("stft_rows", &[n_frames, COLUMNS, 2])?;
+    power.check_rows("stft_rows", frame0 + n_frames, N_FAST / 2 + 1)?;
+    tables.circle.check_shape("stft_rows", &[N_FAST, 2])?;
     let params = StftRowsParams { n_frames: n_frames as u32, frame0: frame0 as u32 };
     // 48 for five complex points, ten times; 16 turns; 25 powers.
     let flops = (n_frames * 9 * (10 * 48 + 16 * 6 + 25 * 3)) as u64;
@@ -238,7 +238,7 @@ pub fn stft_power(
     power: &Tensor,
 ) -> Result<()> {
     let [n_frames, n_bins] = power.dims("stft_power")?;
-    power.expect("stft_power", &[n_frames, tables.n_fft / 2 + 1])?;
+    power.check_shape("stft_power", &[n_frames, tables.n_fft / 2 + 1])?;
     let params = StftPowerParams {
         n_frames: n_frames as u32,
         n_samples: samples.len() as u32,
@@ -262,9 +262,9 @@ pub fn mel_filter(
 ) -> Result<()> {
     let [n_frames, n_bins] = power.dims("mel_filter")?;
     let [n_mels, _] = bank.dims("mel_filter")?;
-    bank.expect("mel_filter", &[n_mels, n_bins])?;
-    spans.expect("mel_filter", &[n_mels, 2])?;
-    out.expect("mel_filter", &[n_frames, n_mels])?;
+    bank.check_shape("mel_filter", &[n_mels, n_bins])?;
+    spans.check_shape("mel_filter", &[n_mels, 2])?;
+    out.check_shape("mel_filter", &[n_frames, n_mels])?;
     let params = MelFilterParams { n_frames: n_frames as u32, n_mels: n_mels as u32, n_bins: n_bins as u32 };
     let cost = Cost {
         // Neighbouring triangles overlap by half: each bin counts twice.
@@ -277,7 +277,7 @@ pub fn mel_filter(
 
 /// `out[0] = max(x)`.
 pub fn clip_max(plan: &mut PlanBuilder, x: &Tensor, out: &Tensor) -> Result<()> {
-    out.expect("clip_max", &[1])?;
+    out.check_shape("clip_max", &[1])?;
     let cost = Cost { flops: x.len() as u64, bytes: x.byte_len() };
     plan.dispatch(
         &CLIP_MAX,
@@ -291,7 +291,7 @@ pub fn clip_max(plan: &mut PlanBuilder, x: &Tensor, out: &Tensor) -> Result<()> 
 
 /// `x = (max(x, top - 8) + 4) / 4`.
 pub fn mel_normalize(plan: &mut PlanBuilder, x: &Tensor, top: &Tensor) -> Result<()> {
-    top.expect("mel_normalize", &[1])?;
+    top.check_shape("mel_normalize", &[1])?;
     let params = MelNormalizeParams { len: x.len() as u32 };
     let cost = Cost { flops: 3 * x.len() as u64, bytes: 2 * x.byte_len() };
     let grid = linear_grid(x.len().div_ceil(64));

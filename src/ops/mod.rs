@@ -22,6 +22,10 @@ pub mod select;
 use crate::gpu::kernel::Kernel;
 pub use rounding::Rounding;
 
+/// Up to so many workgroups, all parts counted, sharing the inner length of a product or the keys of an attention brings
+/// idle units of a GPU to work.
+pub(crate) const ENOUGH_GROUPS: usize = 256;
+
 /// Every kernel of the engine.
 pub static REGISTRY: &[&Kernel] = &[
     &mel::STFT_POWER,

@@ -46,9 +46,9 @@ pub fn layer_norm(
     (out, out_row0): (&Tensor, usize),
 ) -> Result<()> {
     let n_cols = norm.weight.len();
-    x.expect_rows("layer_norm", x_row0 + rows, n_cols)?;
-    out.expect_rows("layer_norm", out_row0 + rows, n_cols)?;
-    norm.bias.expect("layer_norm", &[n_cols])?;
+    x.check_rows("layer_norm", x_row0 + rows, n_cols)?;
+    out.check_rows("layer_norm", out_row0 + rows, n_cols)?;
+    norm.bias.check_shape("layer_norm", &[n_cols])?;
     let params = LayerNormParams {
         n_rows: rows as u32,
         n_cols: n_cols as u32,
@@ -72,8 +72,8 @@ pub fn rms_norm(
     out: &Tensor,
 ) -> Result<()> {
     let n_cols = weight.len();
-    x.expect_rows("rms_norm", row0 + rows, n_cols)?;
-    out.expect_rows("rms_norm", row0 + rows, n_cols)?;
+    x.check_rows("rms_norm", row0 + rows, n_cols)?;
+    out.check_rows("rms_norm", row0 + rows, n_cols)?;
     let params = RmsNormParams { n_rows: rows as u32, n_cols: n_cols as u32, row0: row0 as u32, eps };
     let cost = Cost { flops: 4 * (rows * n_cols) as u64, bytes: 8 * (rows * n_cols) as u64 };
     let variant = variant(plan);

@@ -31,7 +31,7 @@ const CHAINS: u64 = 8;
 /// Copies `x` to `out`, two tensors of the same number of whole vec4s.
 pub fn peak_copy(plan: &mut PlanBuilder, x: &Tensor, out: &Tensor) -> Result<()> {
     let len = x.byte_len() as usize / 16;
-    out.expect_len("peak_copy", x.len())?;
+    out.check_len("peak_copy", x.len())?;
     let cost = Cost { flops: 0, bytes: 2 * x.byte_len() };
     let params = PeakCopyParams { len: len as u32 };
     plan.dispatch(&PEAK_COPY, Variant::default(), params, &[x, out], linear_grid(len.div_ceil(LANES)), cost)
@@ -45,7 +45,7 @@ pub fn peak_multiply(
     out: &Tensor,
 ) -> Result<()> {
     let len = x.len();
-    out.expect_len("peak_multiply", len)?;
+    out.check_len("peak_multiply", len)?;
     let steps = (n_steps * unroll as usize * len) as u64;
     let cost = Cost { flops: 2 * CHAINS * steps, bytes: 8 * len as u64 };
     let params = PeakMultiplyParams { len: len as u32, n_steps: n_steps as u32 };

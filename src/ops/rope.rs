@@ -97,13 +97,13 @@ pub(crate) fn rope_qkv_with(plan: &mut PlanBuilder, lanes: u32, args: RopeQkv<'_
     let RopeQkv { rows, n_heads, n_kv_heads, table, .. } = args;
     let [rows_per_sequence, half, _] = table.dims::<3>("rope_qkv")?;
     let head_dim = 2 * half;
-    args.qkv.0.expect_rows("rope_qkv", args.qkv.1 + rows, (n_heads + 2 * n_kv_heads) * head_dim)?;
-    args.list.0.expect_len("rope_qkv", args.list.1 + rows)?;
+    args.qkv.0.check_rows("rope_qkv", args.qkv.1 + rows, (n_heads + 2 * n_kv_heads) * head_dim)?;
+    args.list.0.check_len("rope_qkv", args.list.1 + rows)?;
     let (first, end) = args.heads.range(n_heads, n_kv_heads);
     let q_rows = if first < n_heads { args.q.1 + rows } else { 0 };
-    args.q.0.expect_rows("rope_qkv", q_rows, n_heads * head_dim)?;
+    args.q.0.check_rows("rope_qkv", q_rows, n_heads * head_dim)?;
     for kept in [args.k, args.v] {
-        kept.expect_rows("rope_qkv", 0, n_kv_heads * head_dim)?;
+        kept.check_rows("rope_qkv", 0, n_kv_heads * head_dim)?;
     }
     let kept = kept_fragment("rope_qkv", args.k, args.v, head_dim)?;
     let params = RopeQkvParams {

@@ -156,7 +156,7 @@ pub fn select(
     predictions: &Tensor,
     buffers: &SelectBuffers,
 ) -> Result<()> {
-    predictions.expect("select", &[buffers.n_sequences * args.block_length, 4])?;
+    predictions.check_shape("select", &[buffers.n_sequences * args.block_length, 4])?;
     let (rule, rule_value) = match args.rule {
         SelectRule::Quota => (0, 0.0),
         SelectRule::Threshold(value) => (1, value),

@@ -47,21 +47,6 @@ pub struct Product {
     pub k: usize,
 }
 
-/// One attention of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Attending {
-    /// Queries.
-    pub rows: usize,
-    /// Keys.
-    pub keys: usize,
-    /// Query heads.
-    pub n_heads: usize,
-    /// Key and value heads.
-    pub n_kv_heads: usize,
-    /// Size of one head.
-    pub head_dim: usize,
-}
-
 /// The output head of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Output {
@@ -81,7 +66,7 @@ pub enum Work {
     /// A matrix product.
     Product(Product),
     /// An attention.
-    Attention(Attending),
+    Attention(AttentionShape),
     /// The output head.
     Head(Output),
 }
@@ -96,9 +81,9 @@ pub fn works(llada: &Llada, hearing: Option<&Hearing>, rows: &[usize]) -> Vec<Wo
     let usual = rows.iter().filter(|rows| **rows <= MOST_CANDIDATES).map(|rows| caps.usual_candidates(*rows));
     for rows in rows.iter().copied().chain(usual) {
         all.extend(llada.products().map(|(dtype, n, k)| Work::Product(Product { dtype, rows, n, k })));
-        all.push(Work::Attention(Attending {
-            rows,
-            keys: rows.max(CONTEXT),
+        all.push(Work::Attention(AttentionShape {
+            n_q: rows,
+            n_kv: rows.max(CONTEXT),
             n_heads: config.n_heads,
             n_kv_heads: config.n_kv_heads,
             head_dim: config.head_dim,
@@ -114,7 +99,8 @@ pub fn works(llada: &Llada, hearing: Option<&Hearing>, rows: &[usize]) -> Vec<Wo
         let products = hearing.encoder().products().iter();
         all.extend(products.map(|&(dtype, n, k)| Work::Product(Product { dtype, rows, n, k })));
         let (n_heads, head_dim) = (config.n_heads, config.head_dim());
-        all.push(Work::Attention(Attending { rows, keys: rows, n_heads, n_kv_heads: n_heads, head_dim }));
+        let shape = AttentionShape { n_q: rows, n_kv: rows, n_heads, n_kv_heads: n_heads, head_dim };
+        all.push(Work::Attention(shape));
     }
     all.sort();
     let mut known = std::collections::BTreeSet::new();
@@ -140,7 +126,7 @@ impl Work {
     pub fn key(&self) -> String {
         match *self {
             Work::Product(Product { dtype, rows, n, k }) => MatmulVariant::key(dtype, rows, n, k),
-            Work::Attention(attending) => AttentionVariant::key(attending.shape()),
+            Work::Attention(shape) => AttentionVariant::key(shape),
             Work::Head(Output { dtype, rows, vocab, k }) => LmHeadVariant::key(dtype, rows, vocab, k),
         }
     }
@@ -151,7 +137,7 @@ impl Work {
             Work::Product(Product { rows, n, k, .. }) => {
                 MatmulVariant::default_for(caps, rows, n, k).to_string()
             }
-            Work::Attention(attending) => AttentionVariant::default_for(caps, attending.shape()).to_string(),
+            Work::Attention(shape) => AttentionVariant::default_for(caps, shape).to_string(),
             Work::Head(Output { rows, .. }) => LmHeadVariant::default_for(caps, rows).to_string(),
         }
     }
@@ -160,7 +146,7 @@ impl Work {
     pub(super) fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<Candidate>> {
         match self {
             Work::Product(product) => product.plans(gpu, allowed),
-            Work::Attention(attending) => attending.plans(gpu, allowed),
+            Work::Attention(shape) => attention_plans(gpu, *shape, allowed),
             Work::Head(output) => output.plans(gpu),
         }
     }
@@ -237,31 +223,6 @@ impl Product {
     }
 }
 
-impl Attending {
-    fn shape(&self) -> AttentionShape {
-        let Attending { rows: n_q, keys: n_kv, n_heads, head_dim, .. } = *self;
-        AttentionShape { n_q, n_kv, n_heads, head_dim }
-    }
-
-    fn plans(&self, gpu: &Gpu, allowed: &[Rounding]) -> Result<Vec<Candidate>> {
-        let Attending { rows, keys, n_heads, n_kv_heads, head_dim } = *self;
-        let tensor = |name, rows, heads| gpu.tensor(name, DType::F32, &[rows, heads * head_dim]);
-        let (q, out) = (tensor("tune.q", rows, n_heads)?, tensor("tune.out", rows, n_heads)?);
-        let (k, v) = (tensor("tune.k", keys, n_kv_heads)?, tensor("tune.v", keys, n_kv_heads)?);
-        [&q, &k, &v].into_iter().for_each(|tensor| check::fill(gpu, tensor));
-        let (kv_rows, q, out) = ((0, keys), (&q, 0, rows), (&out, 0));
-        let args = Attention { q, k: &k, v: &v, kv_rows, n_heads, n_kv_heads, head_dim, out };
-        let candidates = AttentionVariant::candidates(gpu.caps(), self.shape(), allowed);
-        let plan = |variant: AttentionVariant| {
-            let mut plan = PlanBuilder::new(gpu, "tune");
-            let plan = attention_with(&mut plan, variant, args).and_then(|()| plan.freeze());
-            let out = Out::Numbers(args.out.0.clone());
-            Candidate { variant: variant.to_string(), plan, runs: 1, rounding: variant.rounding(), out }
-        };
-        Ok(candidates.into_iter().map(plan).collect())
-    }
-}
-
 impl Output {
     fn plans(&self, gpu: &Gpu) -> Result<Vec<Candidate>> {
         let Output { dtype, rows: n_rows, vocab, k } = *self;
@@ -294,4 +255,22 @@ impl Output {
         };
         LmHeadVariant::candidates(gpu.caps(), n_rows).into_iter().map(candidate).collect()
     }
+}
+
+fn attention_plans(gpu: &Gpu, shape: AttentionShape, allowed: &[Rounding]) -> Result<Vec<Candidate>> {
+    let AttentionShape { n_q: rows, n_kv: keys, n_heads, n_kv_heads, head_dim } = shape;
+    let tensor = |name, rows, heads| gpu.tensor(name, DType::F32, &[rows, heads * head_dim]);
+    let (q, out) = (tensor("tune.q", rows, n_heads)?, tensor("tune.out", rows, n_heads)?);
+    let (k, v) = (tensor("tune.k", keys, n_kv_heads)?, tensor("tune.v", keys, n_kv_heads)?);
+    [&q, &k, &v].into_iter().for_each(|tensor| check::fill(gpu, tensor));
+    let (kv_rows, q, out) = ((0, keys), (&q, 0, rows), (&out, 0));
+    let args = Attention { q, k: &k, v: &v, kv_rows, n_heads, n_kv_heads, head_dim, out };
+    let candidates = AttentionVariant::candidates(gpu.caps(), shape, allowed);
+    let plan = |variant: AttentionVariant| {
+        let mut plan = PlanBuilder::new(gpu, "tune");
+        let plan = attention_with(&mut plan, variant, args).and_then(|()| plan.freeze());
+        let out = Out::Numbers(args.out.0.clone());
+        Candidate { variant: variant.to_string(), plan, runs: 1, rounding: variant.rounding(), out }
+    };
+    Ok(candidates.into_iter().map(plan).collect())
 }

@@ -131,14 +131,14 @@ pub(super) fn run(term: &Terminal, global: &Global, args: &DecodeArgs) -> Result
 /// Errors: lengths that a decoder cannot have, a filter that leaves none.
 fn chosen(plain: &DecodeOptions, stop_ids: &[u32], filter: Option<&str>) -> Result<Vec<Decoder>> {
     let all = decoders(plain, stop_ids);
-    let filter = filter.unwrap_or_default();
-    if !all.iter().any(|decoder| decoder.name.contains(filter)) {
+    let filter = filter.unwrap_or_default().to_lowercase();
+    if !all.iter().any(|decoder| decoder.name.contains(&filter)) {
         let names: Vec<&str> = all.iter().map(|decoder| decoder.name).collect();
         return Err(Error::usage("--filter", format!("`{filter}` is in none of: {}", names.join("; "))));
     }
     all.iter().try_for_each(|decoder| decoder.options.validate())?;
     let is_exact = |decoder: &Decoder| decoder.name == Preset::Exact.name();
-    Ok(all.into_iter().filter(|decoder| is_exact(decoder) || decoder.name.contains(filter)).collect())
+    Ok(all.into_iter().filter(|decoder| is_exact(decoder) || decoder.name.contains(&filter)).collect())
 }
 
 /// The run in the middle with the median of all times, and the longest less the shortest as a share of it.

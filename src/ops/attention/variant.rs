@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::gpu::needs::Need;
 use crate::gpu::{Caps, Gpu};
+use crate::ops::ENOUGH_GROUPS;
 use crate::ops::rounding::{COOP_LANES, Rounding, least_coop_lanes, missing_for_coop};
 
 /// Largest head size of the fused kernels: running sums must fit 16 KiB of workgroup memory.
@@ -12,17 +13,14 @@ const MAX_HEAD_DIM: usize = 128;
 /// Queries that one workgroup of any fused kernel takes at most; attentions are split at multiples of it.
 pub(super) const QUERIES_PER_GROUP: usize = 32;
 
-/// Up to so many workgroups, all parts counted, sharing the keys brings idle units to work.
-const ENOUGH_GROUPS: usize = 256;
-
-/// Up to so many it may still, on the largest GPUs: measuring tells.
+/// Up to so many workgroups, all parts counted, sharing the keys may still help the largest GPUs: measuring tells.
 const MOST_GROUPS: usize = 1024;
 
 /// Keys of a part that are worth a workgroup.
 const LEAST_KEYS: usize = 64;
 
-/// The sizes of an attention that decide which kernel is best.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The sizes of an attention, which decide which kernel is best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttentionShape {
     /// Queries.
     pub n_q: usize,
@@ -30,6 +28,8 @@ pub struct AttentionShape {
     pub n_kv: usize,
     /// Query heads.
     pub n_heads: usize,
+    /// Key and value heads.
+    pub n_kv_heads: usize,
     /// Size of one head.
     pub head_dim: usize,
 }

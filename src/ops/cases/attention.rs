@@ -177,7 +177,7 @@ pub(super) fn attending(
         of_size && (is_decode || kept_dtype(variant) == DType::F32)
     };
     let naive = &ATTENTION_NAIVE.variants()[0];
-    let sizes = AttentionShape { n_q, n_kv, n_heads, head_dim };
+    let sizes = AttentionShape { n_q, n_kv, n_heads, n_kv_heads: n_heads, head_dim };
     let op = case(&ATTENTION_NAIVE, naive, head_dim, shape);
     let op =
         Case { parts: AttentionVariant::choose(gpu, sizes).parts(), ..op }.dispatching(move |plan, o| {

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::gpu::kernel::Variant;
 use crate::gpu::needs::Need;
 use crate::gpu::{Caps, DType, Gpu};
+use crate::ops::ENOUGH_GROUPS;
 use crate::ops::rounding::{COOP_LANES, Rounding, least_coop_lanes, missing_for_coop};
 use crate::quant::QuantFormat;
 
@@ -124,9 +125,6 @@ const PART_UNIT: usize = 32;
 
 /// Sums of a lane that every compiler takes; Microsoft's FXC gives up on 256 of them.
 const LARGEST_BLOCK: u32 = 128;
-
-/// Below so many workgroups, sharing the inner length brings idle units to work.
-const ENOUGH_GROUPS: usize = 256;
 
 /// Below so many it may still, on the largest GPUs: measuring tells.
 const MOST_GROUPS: usize = 1024;
